@@ -1,0 +1,55 @@
+"""Every error a user can cause, one class a kind, each with the exit code of the command line."""
+
+
+class VolreconError(Exception):
+    """What was asked, what was found, what to do."""
+
+    exit_code = 1
+
+
+class ConfigError(VolreconError):
+    """A job, method, option or argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class GeometryError(ConfigError):
+    """Distances, angles or grids that no scanner has."""
+
+
+class DataError(VolreconError):
+    """An input file or array that cannot be used as it is."""
+
+    exit_code = 3
+
+
+class IntegrityError(VolreconError):
+    """A stored array of ours that is incomplete, damaged or not what it says."""
+
+    exit_code = 4
+
+
+class ResourceError(VolreconError):
+    """Memory, disk, device or permission that is missing."""
+
+    exit_code = 5
+
+
+class LockedError(VolreconError):
+    """Another process writes the same output."""
+
+    exit_code = 6
+
+
+class DivergedError(VolreconError):
+    """The iteration left the finite numbers or moved away from the data."""
+
+    exit_code = 7
+
+
+class GeometryWarning(UserWarning):
+    """A geometry that can be used but loses something: truncation, unseen voxels, repeated angles."""
+
+
+class DataWarning(UserWarning):
+    """Data that can be used after a repair that is reported."""

@@ -1,0 +1,180 @@
+"""What every method is given, and the State it takes from step to step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+
+from volrecon.errors import ConfigError
+from volrecon.geometry import ScanGeometry, VolumeGeometry
+from volrecon.noise import Noise
+from volrecon.projectors import projector
+from volrecon.projectors.streamed import StreamedOperator
+from volrecon.volume import Readable, Slab, Space, Volume, slice_dots, sweep
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Projections and where they come from; the input of every method.
+
+    Attributes:
+        projections: line integrals (v, angle, u); NaN marks a pixel that was masked.
+        space: where volumes of the run live.
+        unit_per_mm: attenuation that is 1 inside the run.
+        backend: name of the projector.
+    """
+
+    projections: Readable
+    scan: ScanGeometry
+    volume: VolumeGeometry
+    space: Space
+    unit_per_mm: float
+    noise: Noise = field(default_factory=Noise)
+    backend: str = "auto"
+
+
+@dataclass(frozen=True)
+class State:
+    """All that lives from step to step: named volumes and scalars. The engine commits exactly this.
+
+    "x" is the reconstruction in the run's unit; `step` counts the steps done.
+    """
+
+    step: int
+    volumes: Mapping[str, Volume]
+    scalars: Mapping[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Volume:
+        return self.volumes[name]
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a step tells: `residual` is ||y - Ax|| / ||y|| in the weighted norm, `change` ||x' - x|| / ||x'||."""
+
+    residual: float | None = None
+    change: float | None = None
+
+
+Problem = TypeVar("Problem")
+
+
+class Method(BaseModel, ABC, Generic[Problem]):
+    """A recipe's algorithm with its numbers: `prepare` once, then `init` and `step` to the end.
+
+    Fields are the recipe's keys; unknown keys, wrong types and numbers out of range are refused.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+    kind: ClassVar[Literal["direct", "iterative"]]
+
+    @abstractmethod
+    def prepare(self, measurement: Measurement) -> Problem:
+        """What stays the same through all steps; the same again when a run resumes."""
+
+    @abstractmethod
+    def init(self, problem: Problem) -> State: ...
+
+    @abstractmethod
+    def step(self, problem: Problem, state: State) -> tuple[State, Info]:
+        """The next state; the volumes of `state` are left as they are."""
+
+    @abstractmethod
+    def steps(self, problem: Problem) -> int:
+        """How many steps there are at most."""
+
+    def finished(self, info: Info) -> bool:
+        """Whether the method has converged before its last step."""
+        return False
+
+
+@dataclass(frozen=True)
+class LeastSquares:
+    """min ||y - Ax||^2 with A of norm 1 in the run's unit: every weight of a recipe is scale-free.
+
+    Attributes:
+        A: sqrt(W) A unit / norm.
+        y: sqrt(W) y / norm.
+        squared_norm: ||y||^2.
+    """
+
+    A: StreamedOperator
+    y: Volume
+    space: Space
+    squared_norm: float
+
+    def relative(self, squared_residual: float) -> float:
+        return (max(squared_residual, 0.0) / self.squared_norm) ** 0.5 if self.squared_norm else 0.0
+
+
+def least_squares(measurement: Measurement, weights: Literal["noise", "none"]) -> LeastSquares:
+    """The weighted, normalised problem of a measurement; masked pixels weigh nothing.
+
+    Raises:
+        ConfigError: the projector cannot serve the geometry, or no ray meets the volume.
+    """
+    m = measurement
+    A = StreamedOperator(projector(m.volume, m.scan, m.backend), m.space, m.unit_per_mm)
+    root = _root_weights(m, weights)
+    A, norm = StreamedOperator(A.operator, m.space, A.scale, root).normalised()
+    if norm == 0.0:
+        raise ConfigError("no ray of the scan meets the volume: the projector is zero. Check the grid's centre and size.")
+    y = m.space.empty(m.scan.shape)
+
+    def weigh(slab: Slab, block: torch.Tensor, *w: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
+        out = torch.nan_to_num(block, nan=0.0) / norm
+        out = out * w[0] if w else out
+        return [out], [slice_dots(out, out)]
+
+    (squared_norm,) = sweep(m.space, weigh, [m.projections, *([root] if root else [])], [y])
+    return LeastSquares(A, y, m.space, squared_norm)
+
+
+def _root_weights(m: Measurement, weights: Literal["noise", "none"]) -> Volume | None:
+    """sqrt(W) as a volume, or None where every pixel weighs 1."""
+    masked = 0
+
+    def count(slab: Slab, block: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
+        return [], [torch.isnan(block).flatten(1).sum(1).double().numpy()]
+
+    (masked,) = sweep(m.space, count, [m.projections])
+    if not masked and (weights == "none" or m.noise.kind != "poisson"):
+        return None
+    root = m.space.empty(m.scan.shape)
+
+    def weigh(slab: Slab, block: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
+        w = m.noise.root_weights(torch.nan_to_num(block, nan=0.0)) if weights == "noise" else None
+        seen = (~torch.isnan(block)).float()
+        return [seen if w is None else seen * w], []
+
+    sweep(m.space, weigh, [m.projections], [root])
+    return root
+
+
+class Iterative(Method[LeastSquares]):
+    """Base of the methods that fit the projections step by step.
+
+    Attributes:
+        iterations: steps at most.
+        weights: "noise" weighs each ray by its variance where the scan knows its noise; "none" weighs all alike.
+        tolerance: stop when ||x' - x|| / ||x'|| falls below it; 0 runs all iterations.
+    """
+
+    kind = "iterative"
+    iterations: int
+    weights: Literal["noise", "none"] = "noise"
+    tolerance: float = 0.0
+
+    def prepare(self, measurement: Measurement) -> LeastSquares:
+        return least_squares(measurement, self.weights)
+
+    def steps(self, problem: LeastSquares) -> int:
+        return self.iterations
+
+    def finished(self, info: Info) -> bool:
+        return info.change is not None and info.change < self.tolerance

@@ -1,0 +1,52 @@
+"""An output appears whole or not at all: it is written beside its place and moved there when complete."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from volrecon.errors import ConfigError, ResourceError
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Refuse to write over anything but a Zarr group of ours, and over that only when asked."""
+    if "\0" in str(path):
+        raise ConfigError("the output path contains a NUL character")
+    if path.is_symlink():
+        raise ConfigError(f"{path} is a symbolic link; name the real place")
+    if not path.exists():
+        return
+    ours = path.is_dir() and (path / "zarr.json").is_file() and '"volrecon"' in _head(path / "zarr.json")
+    if not ours:
+        raise ConfigError(f"{path} exists and was not written by volrecon; it is left alone. Choose another --out.")
+    if not overwrite:
+        raise ConfigError(f"{path} exists and is complete; pass --overwrite to replace it, or choose another --out")
+
+
+@contextmanager
+def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder beside `path` to write into; it takes the place of `path` when the block ends without an error."""
+    check_free(path, overwrite)
+    beside = path.with_name(f".{path.name}.writing")
+    old = path.with_name(f".{path.name}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(beside, ignore_errors=True)
+        yield beside
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(beside, path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise ResourceError(f"cannot write {path}: {error}. Nothing that stood there was changed.") from error
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _head(path: Path, size: int = 2**16) -> str:
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return file.read(size)

@@ -1,0 +1,137 @@
+"""`scan.zarr`: projections (v, angle, u) with everything needed to reconstruct them."""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from volrecon.errors import DataError, IntegrityError
+from volrecon.geometry import ScanGeometry, VolumeGeometry
+from volrecon.noise import Noise
+from volrecon.store.arrays import FORMAT_VERSION, StoredArray, create_array, our_attributes
+from volrecon.store.output import replacing
+from volrecon.volume import CHUNK_BYTES, CHUNK_SLICES, slice_bytes
+
+AXES = ("v", "angle", "u")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """An opened scan.
+
+    Attributes:
+        projections: line integrals (v, angle, u), read from disk in row blocks.
+        geometry: where every ray is.
+        grid: the suggested volume, or None.
+        noise: what is known of the noise.
+        water_per_mm: attenuation of water, which fixes the run's unit and HU.
+        digest: sha256 of the projections.
+        provenance: where the numbers come from; free text by key.
+    """
+
+    projections: StoredArray
+    geometry: ScanGeometry
+    grid: VolumeGeometry | None
+    noise: Noise
+    water_per_mm: float
+    digest: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScanHeader:
+    """What a scan says of itself besides its numbers; see `Scan`."""
+
+    geometry: ScanGeometry
+    grid: VolumeGeometry | None = None
+    noise: Noise = Noise()
+    water_per_mm: float = 0.02
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def write_scan(path: Path, header: ScanHeader, blocks: Iterable[np.ndarray], overwrite: bool = False) -> None:
+    """Write projections given as consecutive row blocks (rows, angle, u); rows are collected into whole chunks.
+
+    Raises:
+        DataError: the blocks do not add up to the geometry's shape, or hold a value that is not finite.
+        ConfigError: the output exists.
+    """
+    shape = header.geometry.shape
+    rows = min(CHUNK_SLICES, max(1, CHUNK_BYTES // slice_bytes(shape)), shape[0])
+    with replacing(Path(path), overwrite) as folder:
+        group = zarr.create_group(folder)
+        array = create_array(group, "projections", shape, (rows, *shape[1:]), AXES)
+        digest = hashlib.sha256()
+        row = 0
+        for block in _rechunked(blocks, rows, shape):
+            array[row : row + len(block)] = block
+            digest.update(block.tobytes())
+            row += len(block)
+        if row != shape[0]:
+            raise DataError(f"the projections have {row} rows; the geometry has {shape[0]}")
+        group.attrs["volrecon"] = {
+            "kind": "scan",
+            "format_version": FORMAT_VERSION,
+            "axes": list(AXES),
+            "quantity": "line integrals, dimensionless",
+            "geometry": header.geometry.to_dict(),
+            "length_unit": "millimeter",
+            "grid": header.grid.to_dict() if header.grid else None,
+            "noise": header.noise.to_dict(),
+            "water_per_mm": header.water_per_mm,
+            "provenance": header.provenance,
+            "digest": digest.hexdigest(),
+            "complete": True,
+        }
+
+
+def open_scan(path: str | Path) -> Scan:
+    """Open a `scan.zarr`.
+
+    Raises:
+        DataError: not a scan of ours, or the array disagrees with the geometry (row I7).
+        IntegrityError: it was never completed.
+    """
+    folder = Path(path)
+    attributes = our_attributes(folder, "scan")
+    if attributes.get("complete") is not True:
+        raise IntegrityError(f"{folder} was not written to its end; import or simulate it again")
+    try:
+        geometry = ScanGeometry.from_dict(attributes["geometry"])
+        grid = VolumeGeometry.from_dict(attributes["grid"]) if attributes["grid"] else None
+        noise = Noise.from_dict(attributes["noise"])
+        water = float(attributes["water_per_mm"])
+        digest = str(attributes["digest"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{folder}: the attributes lack or spoil {error}") from error
+    projections = StoredArray(folder / "projections", AXES, "projections")
+    if projections.shape != geometry.shape:
+        raise DataError(
+            f"{folder}: the projections have shape {projections.shape}, the geometry says {geometry.shape} (v, angle, u)"
+        )
+    return Scan(projections, geometry, grid, noise, water, digest, attributes.get("provenance", {}))
+
+
+def _rechunked(blocks: Iterable[np.ndarray], rows: int, shape: tuple[int, ...]) -> Iterable[np.ndarray]:
+    """The same rows in blocks of `rows`, float32 and checked."""
+    held: list[np.ndarray] = []
+    count = 0
+    for block in blocks:
+        if block.shape[1:] != shape[1:]:
+            raise DataError(f"the projections have (angle, u) = {block.shape[1:]}; the geometry has {shape[1:]}")
+        clean = np.ascontiguousarray(block, dtype=np.float32)
+        if not np.isfinite(clean).all():
+            bad = np.argwhere(~np.isfinite(clean))
+            raise DataError(f"{len(bad)} projection values are not finite, first at (v, angle, u) = {tuple(bad[0])}")
+        held.append(clean)
+        count += len(clean)
+        while count >= rows:
+            whole = np.concatenate(held) if len(held) > 1 else held[0]
+            yield whole[:rows]
+            held, count = [whole[rows:]], count - rows
+    if count:
+        yield np.concatenate(held)
