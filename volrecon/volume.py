@@ -180,8 +180,8 @@ def sweep(
 
     Args:
         fn: called as fn(slab, *blocks); blocks are not to be modified; those with a halo hold slices
-            [start - slab.below, stop + slab.above). It returns the output blocks (without halo) and the reductions: float64 partials, one value a
-            slice, as from `slice_dots`.
+            [start - slab.below, stop + slab.above). It returns the output blocks (without halo) and the reductions:
+            float64 partials, one value a slice, as from `slice_dots`.
         outputs: written block by block. An output may be one of the inputs only without a halo.
         halo: 0 or 1 slice of context on either side, cut at the ends of the array; one number, or one an input.
 
@@ -199,9 +199,7 @@ def sweep(
     totals: list[float] = []
     for start, stop in space.blocks(widest):
         slab = Slab(start, stop, min(max(halos), start), min(max(halos), slices - stop))
-        blocks = [
-            array.read(max(start - h, 0), min(stop + h, slices)) for array, h in zip(inputs, halos, strict=True)
-        ]
+        blocks = [array.read(max(start - h, 0), min(stop + h, slices)) for array, h in zip(inputs, halos, strict=True)]
         results, partials = fn(slab, *blocks)
         for out, result in zip(outputs, results, strict=True):
             out.write(start, result)

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from volrecon.errors import ConfigError, GeometryError
 from volrecon.formats.number_files import read_angles
-from volrecon.formats.strict_toml import Count, Number, Strict
+from volrecon.strict_toml import Count, Number, Strict
 
 
 class Angles(Strict):
@@ -36,13 +36,12 @@ class Angles(Strict):
 
     def gantry(self, folder: Path, data_angles: np.ndarray | None, most_turns: float) -> np.ndarray:
         """Angles (views,) in radians, counter-clockwise from above; `data_angles` are radians in the file's sense."""
-        in_unit = math.degrees(1) if self.unit == "deg" else 1.0
         if self.from_data:
             if data_angles is None:
                 raise ConfigError(
                     "angles.from_data = true, but the projections' file states no angles; state them here"
                 )
-            stated: np.ndarray = np.asarray(data_angles, dtype=np.float64) * in_unit
+            stated = np.rad2deg(data_angles) if self.unit == "deg" else data_angles
         elif self.file is not None:
             stated = read_angles(folder / self.file)
         elif self.list is not None:
@@ -50,7 +49,8 @@ class Angles(Strict):
         else:
             stated = np.arange(self.count or 0) * (self.step or 0.0)
         self._check_unit(stated, most_turns)
-        angles = (self.start + stated) / in_unit
+        turned = self.start + stated
+        angles = np.deg2rad(turned) if self.unit == "deg" else turned
         return angles if self.direction == "counter-clockwise" else -angles
 
     def _check_unit(self, stated: np.ndarray, most_turns: float) -> None:

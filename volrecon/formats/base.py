@@ -92,6 +92,8 @@ class Hints:
     axes: AxisOrder | None = None
 
     def __post_init__(self) -> None:
+        if self.voxel_zyx_mm is not None and len(self.voxel_zyx_mm) != 3:
+            raise ConfigError(f"voxel_zyx_mm is {self.voxel_zyx_mm}; give three lengths (z, y, x) in mm")
         for name, value, known in (("quantity", self.quantity, Quantity), ("axes", self.axes, AxisOrder)):
             if value is not None and value not in get_args(known):
                 raise ConfigError(f"{name} is {value!r}; choose one of {', '.join(map(repr, get_args(known)))}")

@@ -10,8 +10,8 @@ from volrecon.errors import ConfigError, DataError
 from volrecon.formats.base import reading
 from volrecon.formats.number_files import read_vectors
 from volrecon.formats.scan_tables import Cone, Fan, Helical, Parallel, Stated, Vectors
-from volrecon.formats.strict_toml import Strict, key_paths, load_toml, validated
 from volrecon.geometry import ScanGeometry, VolumeGeometry, from_vectors
+from volrecon.strict_toml import Strict, key_paths, load_toml, validated
 
 BEAMS: dict[str, type[Stated]] = {"cone": Cone, "fan": Fan, "parallel": Parallel, "helical": Helical}
 

@@ -161,7 +161,7 @@ def _reader(nibabel: Any, image: Any, turn: np.ndarray, ndim: int) -> Any:
 
 def _stated_quantity(image: Any) -> Quantity | None:
     """What `write_volume` put into the description, if it is there."""
-    text = bytes(image.header["descrip"]).decode("latin1").removeprefix(LABEL)
+    text = image.header["descrip"].item().decode("latin1").removeprefix(LABEL)
     return cast(Quantity, text) if text in get_args(Quantity) else None
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import model_validator
 
 from volrecon.formats.angle_table import Angles
-from volrecon.formats.strict_toml import (
+from volrecon.geometry import ScanGeometry, VolumeGeometry, cone, fan, helical, parallel
+from volrecon.strict_toml import (
     Count,
     Counts3,
     Length,
@@ -19,7 +20,6 @@ from volrecon.formats.strict_toml import (
     Numbers3,
     Strict,
 )
-from volrecon.geometry import ScanGeometry, VolumeGeometry, cone, fan, helical, parallel
 
 
 class Axis(Strict):

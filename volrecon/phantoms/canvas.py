@@ -11,10 +11,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-WARP = 0.022
+WARP = 0.028
 """Largest displacement of the coordinates in x and y (see texture.py); windows are padded by it."""
 
 Index = tuple[slice, slice, slice]
+Triple = tuple[float, float, float]
+Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Voxel centres along z, y and x, float32, in [-1, 1]."""
 
 
 class Tissue(NamedTuple):
@@ -44,7 +47,7 @@ class Canvas:
     `axes_zyx` are the voxel centres before the warp, `voxel` the in-plane voxel size; both normalised.
     """
 
-    axes_zyx: tuple[np.ndarray, np.ndarray, np.ndarray]
+    axes_zyx: Axes
     voxel: float
     place: Place
     hu: np.ndarray
@@ -136,9 +139,9 @@ class Ellipsoid:
     @classmethod
     def make(
         cls,
-        centre: tuple[float, float, float] | np.ndarray,
-        semi: tuple[float, float, float] | np.ndarray,
-        angles_deg: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        centre: Triple | np.ndarray,
+        semi: Triple | np.ndarray,
+        angles_deg: Triple = (0.0, 0.0, 0.0),
     ) -> "Ellipsoid":
         """Centre and half-lengths (x, y, z), then turned about fixed x, y, z."""
         matrix = Rotation.from_euler("xyz", angles_deg, degrees=True).as_matrix()
@@ -147,7 +150,7 @@ class Ellipsoid:
     def grown(self, by: float) -> "Ellipsoid":
         return replace(self, semi=self.semi + by)
 
-    def point(self, along: tuple[float, float, float]) -> np.ndarray:
+    def point(self, along: Triple) -> np.ndarray:
         """The point at these fractions of the half-lengths."""
         return self.centre + (np.array(along) * self.semi) @ self.axes
 
@@ -166,12 +169,12 @@ class Ellipsoid:
         k0 = np.sqrt(k0)
         return k0 * (k0 - 1) / np.sqrt(k1)
 
-    def paint(self, canvas: Canvas, tissue: Tissue, strength: float = 1.0) -> None:
+    def paint(self, canvas: Canvas, tissue: Tissue) -> None:
         """Paint the whole ellipsoid. One smaller than a voxel keeps its mass."""
         window = canvas.window(*self.bounds())
         if window is None:
             return
         least = canvas.voxel * 0.62  # a ball of this radius has the volume of a voxel
         semi = np.maximum(self.semi, least)
-        share = float(np.prod(self.semi / semi)) * strength
+        share = float(np.prod(self.semi / semi))
         window.paint(share * window.edge(replace(self, semi=semi).distance(window.place)), tissue)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_array
+
+from volrecon.phantoms.canvas import Axes
 
 _SPLINE_POWER = 151 / 315
 """Integral of the squared cubic B-spline: the variance it leaves of white noise, per axis."""
@@ -23,31 +26,22 @@ class Lattice:
         knots = rng.standard_normal((cells + 3,) * 3, dtype=np.float32)
         return cls(knots / np.float32(_SPLINE_POWER**1.5))
 
-    def on(self, axes_zyx: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-        """Means over the voxels with these evenly spaced centres: float32 (z, y, x)."""
-        z, y, x = (_weights(axis, len(self.knots)) for axis in axes_zyx)
-        rows = np.tensordot(z, self.knots, axes=1)
-        return np.asarray((y @ rows) @ x.T)
-
-    def at(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Values at scattered points (n,)."""
+    def on(self, axes_zyx: Axes, voxel: float) -> np.ndarray:
+        """Means over the cubes of edge `voxel` about these centres: float32 (z, y, x)."""
         count = len(self.knots)
-        weights = (_spline_rows(axis, count) for axis in (z, y, x))
-        return np.einsum("ni,nj,nk,ijk->n", *weights, self.knots, optimize="greedy")
+        z, y, x = (_weights(axis, voxel, count) for axis in axes_zyx)
+        planes = (z @ self.knots.reshape(count, -1)).reshape(-1, count, count)
+        return np.stack([(x @ (y @ plane).T).T for plane in planes])
 
 
-def _weights(centres: np.ndarray, count: int) -> np.ndarray:
-    """(voxels, knots): spline weights averaged over each voxel."""
-    pitch = float(centres[1] - centres[0]) if len(centres) > 1 else 0.0
-    offsets = ((np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5) * pitch
-    points = (centres[:, None] + offsets).ravel()
-    return _spline_rows(points, count).reshape(len(centres), _SUBSAMPLES, count).mean(axis=1)
+def _weights(centres: np.ndarray, voxel: float, count: int) -> csr_array:
+    """(voxels, knots): the uniform cubic B-spline about every knot, averaged over each voxel.
 
-
-def _spline_rows(points: np.ndarray, count: int) -> np.ndarray:
-    """(points, knots) float32: the uniform cubic B-spline centred at every knot."""
-    position = (np.asarray(points, np.float64) + 1) / 2 * (count - 3) + 1
-    distance = np.abs(position[:, None] - np.arange(count))
+    Sparse: a voxel sees few knots; and its products are summed in one order on every machine, unlike BLAS's.
+    """
+    offsets = ((np.arange(_SUBSAMPLES) + 0.5) / _SUBSAMPLES - 0.5) * voxel
+    position = (centres[:, None] + offsets + 1) / 2 * (count - 3) + 1
+    distance = np.abs(position[:, :, None] - np.arange(count))
     near = 2 / 3 - distance**2 * (1 - distance / 2)
     far = np.maximum(2 - distance, 0) ** 3 / 6
-    return np.where(distance < 1, near, far).astype(np.float32)
+    return csr_array(np.where(distance < 1, near, far).mean(axis=1).astype(np.float32))

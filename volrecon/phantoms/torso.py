@@ -1,11 +1,12 @@
 """The trunk: outline, skin, fat and muscle, and the inner wall that the organs lie in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from volrecon.phantoms.canvas import WARP, Canvas, Place, Tissue, smooth_max
+from volrecon.phantoms.canvas import WARP, Axes, Canvas, Place, Tissue, Triple, smooth_max
 from volrecon.phantoms.texture import Lattice
 
 SKIN = Tissue(25, 6)
@@ -15,18 +16,18 @@ MUSCLE = Tissue(58, 10)
 
 SKIN_THICKNESS = 0.011
 LENGTH = 0.88
-"""The body ends at |z| = LENGTH: the first and last slices of any grid hold air only."""
+"""The body ends at |z| = LENGTH: the first and last 4% of the slices hold air only."""
 
 _SQUARENESS = 2.35
 """Exponent of the superellipse that is the undeformed cross-section."""
 
 _HEIGHTS = (-0.92, -0.84, -0.7, -0.48, -0.22, 0.1, 0.36, 0.54, 0.66, 0.75, 0.83, 0.92)
-_HALF_WIDTH = (0.62, 0.72, 0.77, 0.75, 0.73, 0.76, 0.79, 0.8, 0.75, 0.58, 0.36, 0.3)
-_HALF_DEPTH = (0.42, 0.47, 0.51, 0.53, 0.53, 0.54, 0.53, 0.48, 0.39, 0.31, 0.26, 0.24)
+_HALF_WIDTH = (0.66, 0.75, 0.79, 0.76, 0.73, 0.76, 0.8, 0.81, 0.74, 0.54, 0.3, 0.26)
+_HALF_DEPTH = (0.47, 0.53, 0.57, 0.59, 0.58, 0.59, 0.59, 0.54, 0.45, 0.34, 0.27, 0.25)
 _FAT = (0.1, 0.1, 0.1, 0.085, 0.07, 0.055, 0.05, 0.05, 0.05, 0.045, 0.04, 0.04)
-_SPINE_Y = (0.2, 0.19, 0.14, 0.11, 0.13, 0.18, 0.21, 0.2, 0.16, 0.12, 0.09, 0.08)
+_SPINE_Y = (0.25, 0.24, 0.19, 0.16, 0.18, 0.23, 0.26, 0.24, 0.19, 0.14, 0.1, 0.09)
 _SPINE_RADIUS = (0.12, 0.12, 0.118, 0.115, 0.108, 0.098, 0.09, 0.082, 0.072, 0.06, 0.052, 0.05)
-_MUSCLE = (0.1, 0.085, 0.07, 0.06, 0.06, 0.075, 0.08, 0.09, 0.1, 0.08, 0.06, 0.05)
+_MUSCLE = (0.1, 0.085, 0.07, 0.06, 0.06, 0.075, 0.08, 0.09, 0.1, 0.11, 0.11, 0.1)
 
 
 @dataclass(frozen=True)
@@ -76,11 +77,11 @@ class Torso:
             warp_y=Lattice.draw(rng, 5),
         )
 
-    def warped(self, axes_zyx: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Place:
-        """Where the voxels with these centres lie in the body."""
+    def warped(self, axes_zyx: Axes, voxel: float) -> Place:
+        """Where the voxels with these centres and this size lie in the body."""
         z, y, x = axes_zyx
-        shift_x = WARP * np.tanh(self.warp_x.on(axes_zyx) / 1.5)
-        shift_y = WARP * np.tanh(self.warp_y.on(axes_zyx) / 1.5)
+        shift_x = WARP * np.tanh(self.warp_x.on(axes_zyx, voxel) / 1.5)
+        shift_y = WARP * np.tanh(self.warp_y.on(axes_zyx, voxel) / 1.5)
         return self.place(x + shift_x, y[:, None] + shift_y, z[:, None, None])
 
     def place(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> Place:
@@ -88,22 +89,27 @@ class Torso:
         depth = self._depth(x, y, z)
         # More fat in front and at the flanks than over the spine.
         padding = self.fat(z) * (1 + self.belly * np.clip(-2.5 * y, -0.6, 1))
-        return Place(x, y, z, depth, padding + self.muscle(z) - depth)
+        return Place(x, y, z, depth, padding + self.muscle(z) + _pectoral(x, y, z) - depth)
 
     def _depth(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-        furrow = 0.03 * np.exp(-((x / 0.1) ** 2)) * np.clip(4 * y, 0, 1)
+        furrow = 0.035 * np.exp(-((x / 0.1) ** 2)) * np.clip(4 * y, 0, 1)
         half_width, half_depth = self.width(z), self.depth(z)
-        u, v = np.abs(x) / half_width, np.abs(y + furrow) / half_depth
+        u, v = np.abs(x) / half_width, np.maximum(np.abs(y + furrow) - _pectoral(x, y, z), 0) / half_depth
         pu, pv = u ** (_SQUARENESS - 1), v ** (_SQUARENESS - 1)
         gauge = np.maximum((pu * u + pv * v) ** (1 / _SQUARENESS), 0.05)
         slope = np.hypot(pu / half_width, pv / half_depth) * gauge ** (1 - _SQUARENESS)
         outline = (gauge - 1) / np.maximum(slope, 0.7 / np.maximum(half_width, half_depth))
-        return -smooth_max(outline, np.abs(z) - np.float32(LENGTH), 0.08)
+        return np.asarray(-outline)
+
+    def cover(self, canvas: Canvas) -> np.ndarray:
+        """Share of every voxel inside the body, which is cut off at both ends with a rounded rim."""
+        at = canvas.place
+        return canvas.edge(smooth_max(-at.depth, np.abs(at.z) - np.float32(LENGTH), 0.12))
 
     def paint(self, canvas: Canvas) -> None:
         """Skin over fat over muscle around visceral fat."""
         at = canvas.place
-        thickness = self.muscle(at.z)
+        thickness = self.muscle(at.z) + _pectoral(at.x, at.y, at.z)
         canvas.hu[...], canvas.texture[...] = FAT
         canvas.paint(canvas.edge(at.depth - SKIN_THICKNESS), SKIN)
         canvas.paint(canvas.edge(at.wall - thickness), MUSCLE)
@@ -118,23 +124,48 @@ class Torso:
             canvas.paint(0.8 * gaps * canvas.sheet(at.wall - share * thickness, 0.006), FAT)
 
 
+def points_inside(
+    rng: np.random.Generator,
+    torso: Torso,
+    distance: Callable[[Place], np.ndarray],
+    bounds: tuple[Triple, Triple],
+    count: int,
+    margin: float,
+) -> np.ndarray:
+    """`count` random points (x, y, z), float64 (count, 3), at least `margin` below a surface.
+
+    `distance` is the organ's signed distance, `bounds` the low and high corner of a box about the organ.
+    """
+    found = np.empty((0, 3))
+    while len(found) < count:
+        tries = rng.uniform(*bounds, (8 * count, 3))
+        found = np.concatenate([found, tries[distance(torso.place(*tries.T)) < -margin]])
+    return found[:count]
+
+
+def _pectoral(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """How far the chest muscles bulge forward."""
+    across = np.exp(-(((np.abs(x) - 0.3) / 0.17) ** 2)) * np.clip(-4 * y, 0, 1)
+    return np.asarray(0.045 * across * np.exp(-(((z - 0.47) / 0.17) ** 2)))
+
+
 @dataclass(frozen=True)
 class Diaphragm:
     """Two domes: lungs above, liver, stomach and spleen below. `peak` heights and centres for right and left."""
 
-    peak: np.ndarray
-    centre_x: np.ndarray
+    peak: tuple[float, float]
+    centre_x: tuple[float, float]
     centre_y: float
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Diaphragm":
-        peak = np.array([0.12, 0.04]) + rng.uniform(-0.04, 0.04, 2)
-        return cls(peak, np.array([-0.33, 0.33]), rng.uniform(-0.06, 0.02))
+        right, left = rng.uniform(0.08, 0.16), rng.uniform(0.0, 0.08)
+        return cls((right, left), (-0.33, 0.33), rng.uniform(-0.06, 0.02))
 
     def below(self, at: Place) -> np.ndarray:
         """Signed distance to the surface, negative below it."""
-        domes = [
+        right, left = (
             peak - 1.5 * (at.x - x) ** 2 - 1.25 * (at.y - self.centre_y) ** 2
-            for peak, x in zip(self.peak.tolist(), self.centre_x.tolist(), strict=True)
-        ]
-        return np.asarray(0.85 * (at.z - np.maximum(smooth_max(*domes, 0.1), np.float32(-0.42))))
+            for peak, x in zip(self.peak, self.centre_x, strict=True)
+        )
+        return np.asarray(0.85 * (at.z - np.maximum(smooth_max(right, left, 0.1), -0.42)))

@@ -21,8 +21,9 @@ class Tubes:
     end_radius: np.ndarray
 
     def widened(self, factor: float, by: float = 0.0) -> "Tubes":
-        """The same centre lines with radii r * factor + by, dropping nothing."""
-        return Tubes(self.start, self.end, self.start_radius * factor + by, self.end_radius * factor + by)
+        """The same centre lines with radii r * factor + by, at least 0."""
+        first, last = (np.maximum(r * factor + by, 0) for r in (self.start_radius, self.end_radius))
+        return Tubes(self.start, self.end, first, last)
 
     def coverage(self, canvas: Canvas) -> np.ndarray:
         """Share of every voxel of the canvas inside the tubes' union: float32 (z, y, x)."""

@@ -44,8 +44,7 @@ CAROTIDS: tuple[Landmarks, ...] = tuple(
 )
 PULMONARY_TRUNK: Landmarks = ((0.06, -0.31, 0.3, 0.06), (0.07, -0.25, 0.4, 0.06), (0.08, -0.16, 0.4, 0.05))
 PULMONARY_ARTERIES: tuple[Landmarks, ...] = tuple(
-    ((0.07, -0.2, 0.4, 0.045), (side * 0.1, -0.12, 0.37, 0.04), (side * 0.18, -0.07, 0.33, 0.026))
-    for side in (-1, 1)
+    ((0.07, -0.2, 0.4, 0.045), (side * 0.1, -0.12, 0.37, 0.04), (side * 0.18, -0.07, 0.33, 0.026)) for side in (-1, 1)
 )
 TRACHEA: Landmarks = (
     (0.0, -0.06, 0.93, 0.042),

@@ -30,8 +30,8 @@ def backproject(filtered, row0, forms, distance_power, z0, out):
                 v = (f[1, 0] * x + v0) / (f[3, 0] * x + dv0) - row0
                 if not (-1.0 < u < columns and -1.0 < v < rows):
                     continue
-                iu = int(math.floor(u))
-                iv = int(math.floor(v))
+                iu = math.floor(u)
+                iv = math.floor(v)
                 fu = np.float32(u - iu)
                 fv = np.float32(v - iv)
                 low = np.float32(0.0)

@@ -47,5 +47,6 @@ def gradient_transpose(slab: Slab, v: torch.Tensor, spacing: Spacing) -> torch.T
 
 def clip_to_ball(s: torch.Tensor, radius: float) -> torch.Tensor:
     """Projection of every 3-vector s[:, :, y, x] onto the ball of `radius`: s - shrink(s, radius)."""
-    length = torch.linalg.vector_norm(s, dim=1, keepdim=True)
+    # Written out: torch's vector_norm over an axis of three is ten times slower on the CPU.
+    length = (s[:, 0:1] ** 2).addcmul_(s[:, 1:2], s[:, 1:2]).addcmul_(s[:, 2:3], s[:, 2:3]).sqrt_()
     return s * (radius / length.clamp(min=radius)) if radius > 0 else torch.zeros_like(s)

@@ -43,10 +43,8 @@ def redundancy_weights(scan: ScanGeometry, full_turn: bool) -> np.ndarray:
         return np.ones((scan.views, len(gamma)))
     end = beta.max()
     own = _arc_weight(beta, end)[:, None]
-    # The line of (beta, gamma) is also that of (beta + pi + 2 gamma, -gamma), here with gamma along +u.
-    total = own + sum(
-        _arc_weight(beta[:, None] + sign * np.pi + 2 * gamma[None, :], end) for sign in (-1, 1)
-    )
+    # The line of (beta, gamma), gamma along +u, is also that of (beta + pi - 2 gamma, -gamma).
+    total = own + _arc_weight(np.mod(beta[:, None] + np.pi - 2 * gamma + 1e-12, 2 * np.pi), end)
     return own / total
 
 
@@ -182,8 +180,6 @@ def _open_cells(beta: np.ndarray) -> np.ndarray:
 def _arc_weight(beta: np.ndarray, end: float) -> np.ndarray:
     """c(beta): 1 inside [0, end], a cosine taper to (almost) 0 at its ends, 0 outside."""
     taper = min(TAPER, end / 4)
-    beta = np.where(beta > end + 1e-9, beta - 2 * np.pi, beta)
-    beta = np.where(beta < -1e-9, beta + 2 * np.pi, beta)
     distance = np.clip(np.minimum(beta, end - beta) / max(taper, 1e-12), 0, 1)
     inside = (beta >= -1e-9) & (beta <= end + 1e-9)
     weights: np.ndarray = np.where(inside, np.maximum(np.sin(np.pi / 2 * distance) ** 2, 1e-3), 0.0)

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict
 
 from volrecon.errors import ConfigError
 from volrecon.geometry import ScanGeometry, VolumeGeometry
 from volrecon.noise import Noise
 from volrecon.projectors import projector
 from volrecon.projectors.streamed import StreamedOperator
+from volrecon.strict_toml import Strict
 from volrecon.volume import Readable, Slab, Space, Volume, slice_dots, sweep
 
 
@@ -64,13 +64,12 @@ class Info:
 Problem = TypeVar("Problem")
 
 
-class Method(BaseModel, ABC, Generic[Problem]):
+class Method(Strict, ABC, Generic[Problem]):
     """A recipe's algorithm with its numbers: `prepare` once, then `init` and `step` to the end.
 
     Fields are the recipe's keys; unknown keys, wrong types and numbers out of range are refused.
     """
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
     kind: ClassVar[Literal["direct", "iterative"]]
 
     @abstractmethod
@@ -123,7 +122,9 @@ def least_squares(measurement: Measurement, weights: Literal["noise", "none"]) -
     root = _root_weights(m, weights)
     A, norm = StreamedOperator(A.operator, m.space, A.scale, root).normalised()
     if norm == 0.0:
-        raise ConfigError("no ray of the scan meets the volume: the projector is zero. Check the grid's centre and size.")
+        raise ConfigError(
+            "no ray of the scan meets the volume: the projector is zero. Check the grid's centre and size."
+        )
     y = m.space.empty(m.scan.shape)
 
     def weigh(slab: Slab, block: torch.Tensor, *w: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
@@ -137,7 +138,6 @@ def least_squares(measurement: Measurement, weights: Literal["noise", "none"]) -
 
 def _root_weights(m: Measurement, weights: Literal["noise", "none"]) -> Volume | None:
     """sqrt(W) as a volume, or None where every pixel weighs 1."""
-    masked = 0
 
     def count(slab: Slab, block: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
         return [], [torch.isnan(block).flatten(1).sum(1).double().numpy()]

@@ -1,4 +1,4 @@
-"""SIRT: simultaneous iterative reconstruction (Gilbert 1972; in the form of Gregor and Benson, IEEE TMI 27(7), 2008)."""
+"""SIRT: simultaneous iterative reconstruction (Gilbert 1972; as in Gregor and Benson, IEEE TMI 27(7), 2008)."""
 
 from typing import Annotated
 

@@ -60,7 +60,7 @@ class TV(Iterative):
             if k + 1 < self.cg_iterations:
                 x_next, g_next, r_next, square_next = self._advance(problem, x, g, r, d, h, alpha)
                 d_next = self._direction(problem, r_next, d, square_next / square if square else 0.0)
-                for old in {r, d, h, *({x, g} - set(state.volumes.values()))}:
+                for old in {r, d, h, *({x, g} - set(before.volumes.values()))}:
                     old.release()
                 x, g, r, d, square = x_next, g_next, r_next, d_next, square_next
         after, info = self._finish(problem, before, x, g, d, h, alpha, squared)
@@ -88,7 +88,9 @@ class TV(Iterative):
         spacing, tau, rho = _spacing(problem), self.lam / self.rho, self._rho
         out = problem.space.empty(problem.A.domain_shape)
 
-        def residual(slab: Slab, g: torch.Tensor, x: torch.Tensor, s: torch.Tensor, *t: torch.Tensor) -> tuple[list, list]:
+        def residual(
+            slab: Slab, g: torch.Tensor, x: torch.Tensor, s: torch.Tensor, *t: torch.Tensor
+        ) -> tuple[list, list]:
             own = x[slab.below : len(x) - slab.above]
             s = s[: len(s) - slab.above]
             difference = s - 2 * clip_to_ball(s, tau) - gradient(slab, x, spacing)
@@ -143,7 +145,15 @@ class TV(Iterative):
         return out
 
     def _finish(
-        self, problem: LeastSquares, before: State, x: Volume, g: Volume, d: Volume, h: Volume, alpha: float, squared: float
+        self,
+        problem: LeastSquares,
+        before: State,
+        x: Volume,
+        g: Volume,
+        d: Volume,
+        h: Volume,
+        alpha: float,
+        squared: float,
     ) -> tuple[State, Info]:
         """The last CG step fused with the updates of both splits."""
         spacing, tau, space = _spacing(problem), self.lam / self.rho, problem.space

@@ -80,6 +80,10 @@ class StoredArray(Readable):
         return tuple(self.array.shape)
 
     @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.float32)
+
+    @property
     def chunks(self) -> tuple[int, ...]:
         return self._chunks
 

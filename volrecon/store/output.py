@@ -1,6 +1,5 @@
 """An output appears whole or not at all: it is written beside its place and moved there when complete."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,8 +35,8 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
         yield beside
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
-            os.replace(path, old)
-        os.replace(beside, path)
+            path.replace(old)
+        beside.replace(path)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
@@ -17,6 +17,9 @@ from volrecon.store.output import replacing
 from volrecon.volume import CHUNK_BYTES, CHUNK_SLICES, slice_bytes
 
 AXES = ("v", "angle", "u")
+MOST_MASKED = 0.05
+
+BadPixels = Literal["refuse", "mask"]
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,29 @@ class ScanHeader:
 
     geometry: ScanGeometry
     grid: VolumeGeometry | None = None
-    noise: Noise = Noise()
+    noise: Noise = field(default_factory=Noise)
     water_per_mm: float = 0.02
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def write_scan(path: Path, header: ScanHeader, blocks: Iterable[np.ndarray], overwrite: bool = False) -> None:
+def write_scan(
+    path: Path,
+    header: ScanHeader,
+    blocks: Iterable[np.ndarray],
+    overwrite: bool = False,
+    bad_pixels: BadPixels = "refuse",
+) -> int:
     """Write projections given as consecutive row blocks (rows, angle, u); rows are collected into whole chunks.
 
+    Args:
+        bad_pixels: what a value that is not finite does: "refuse" the data, or be "mask"ed: stored as NaN, with no
+            weight in iterative methods and interpolated over in filtered ones.
+
+    Returns:
+        How many pixels are masked.
+
     Raises:
-        DataError: the blocks do not add up to the geometry's shape, or hold a value that is not finite.
+        DataError: the blocks do not add up to the geometry's shape; a value is not finite; more than 5% are masked.
         ConfigError: the output exists.
     """
     shape = header.geometry.shape
@@ -66,13 +82,18 @@ def write_scan(path: Path, header: ScanHeader, blocks: Iterable[np.ndarray], ove
         group = zarr.create_group(folder)
         array = create_array(group, "projections", shape, (rows, *shape[1:]), AXES)
         digest = hashlib.sha256()
-        row = 0
+        row = masked = 0
         for block in _rechunked(blocks, rows, shape):
+            masked += _mask(block, row, bad_pixels)
             array[row : row + len(block)] = block
             digest.update(block.tobytes())
             row += len(block)
         if row != shape[0]:
             raise DataError(f"the projections have {row} rows; the geometry has {shape[0]}")
+        if masked > MOST_MASKED * np.prod(shape, dtype=object):
+            raise DataError(
+                f"{masked} of {np.prod(shape, dtype=object)} pixels are masked; at most {MOST_MASKED:.0%} may be"
+            )
         group.attrs["volrecon"] = {
             "kind": "scan",
             "format_version": FORMAT_VERSION,
@@ -83,10 +104,12 @@ def write_scan(path: Path, header: ScanHeader, blocks: Iterable[np.ndarray], ove
             "grid": header.grid.to_dict() if header.grid else None,
             "noise": header.noise.to_dict(),
             "water_per_mm": header.water_per_mm,
+            "masked_pixels": masked,
             "provenance": header.provenance,
             "digest": digest.hexdigest(),
             "complete": True,
         }
+    return masked
 
 
 def open_scan(path: str | Path) -> Scan:
@@ -111,9 +134,23 @@ def open_scan(path: str | Path) -> Scan:
     projections = StoredArray(folder / "projections", AXES, "projections")
     if projections.shape != geometry.shape:
         raise DataError(
-            f"{folder}: the projections have shape {projections.shape}, the geometry says {geometry.shape} (v, angle, u)"
+            f"{folder}: the projections have shape {projections.shape}, the geometry {geometry.shape} (v, angle, u)"
         )
     return Scan(projections, geometry, grid, noise, water, digest, attributes.get("provenance", {}))
+
+
+def _mask(block: np.ndarray, first_row: int, bad_pixels: BadPixels) -> int:
+    """Set what is not finite to NaN and count it, or refuse it."""
+    bad = ~np.isfinite(block)
+    count = int(bad.sum())
+    if count and bad_pixels == "refuse":
+        v, angle, u = (int(i) for i in np.argwhere(bad)[0])
+        raise DataError(
+            f"{count} projection values in rows {first_row} to {first_row + len(block) - 1} are not finite, first at "
+            f"(v, angle, u) = ({first_row + v}, {angle}, {u}); repair them, or mask them (--bad-pixels mask)"
+        )
+    block[bad] = np.nan
+    return count
 
 
 def _rechunked(blocks: Iterable[np.ndarray], rows: int, shape: tuple[int, ...]) -> Iterable[np.ndarray]:
@@ -123,15 +160,11 @@ def _rechunked(blocks: Iterable[np.ndarray], rows: int, shape: tuple[int, ...]) 
     for block in blocks:
         if block.shape[1:] != shape[1:]:
             raise DataError(f"the projections have (angle, u) = {block.shape[1:]}; the geometry has {shape[1:]}")
-        clean = np.ascontiguousarray(block, dtype=np.float32)
-        if not np.isfinite(clean).all():
-            bad = np.argwhere(~np.isfinite(clean))
-            raise DataError(f"{len(bad)} projection values are not finite, first at (v, angle, u) = {tuple(bad[0])}")
-        held.append(clean)
-        count += len(clean)
+        held.append(np.ascontiguousarray(block, dtype=np.float32))
+        count += len(block)
         while count >= rows:
             whole = np.concatenate(held) if len(held) > 1 else held[0]
-            yield whole[:rows]
+            yield whole[:rows].copy()
             held, count = [whole[rows:]], count - rows
     if count:
         yield np.concatenate(held)

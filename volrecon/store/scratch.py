@@ -2,7 +2,9 @@
 
 import itertools
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -40,21 +42,25 @@ class ZarrVolume(Volume):
 
 
 class ZarrSpace(Space):
-    """A scratch folder; every volume is a numbered Zarr array in it."""
+    """A scratch folder of its own inside `parent`, deleted on exit; every volume is a numbered Zarr array in it."""
 
-    def __init__(self, folder: Path, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, parent: Path, block_bytes: int = BLOCK_BYTES) -> None:
         super().__init__(block_bytes)
-        self.folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            parent.mkdir(parents=True, exist_ok=True)
+            self.folder = Path(tempfile.mkdtemp(prefix="volrecon-", dir=parent))
         except OSError as error:
-            raise ResourceError(f"cannot make the scratch folder {folder}: {error}") from error
+            raise ResourceError(f"cannot make a scratch folder in {parent}: {error}") from error
         self._numbers = itertools.count()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def empty(self, shape: tuple[int, ...]) -> ZarrVolume:
         folder = self.folder / f"{next(self._numbers):06d}.zarr"
-        if folder.exists():
-            raise ResourceError(f"scratch {folder} exists already; name an empty --scratch folder")
         group = zarr.create_group(folder)
         names = ("slice", *(f"axis{k}" for k in range(1, len(shape))))
         array = create_array(group, "data", shape, (chunk_height(shape), *shape[1:]), names, compressed=False)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import ErrorDetails
 
 from volrecon.errors import ConfigError
@@ -24,12 +24,18 @@ class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-def _repeated(count: int) -> BeforeValidator:
-    def spread(value: object) -> object:
-        lone = isinstance(value, int | float) and not isinstance(value, bool)
-        return (value,) * count if lone else value
+def _repeated(count: int) -> WrapValidator:
+    """Let one number stand for `count` equal ones, and be wrong only once."""
 
-    return BeforeValidator(spread)
+    def spread(value: object, check: ValidatorFunctionWrapHandler) -> object:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return check(value)
+        try:
+            return check((value,) * count)
+        except ValidationError as error:
+            raise ValueError(f"{error.errors()[0]['msg']}, found {value!r:.80}") from None
+
+    return WrapValidator(spread)
 
 
 Number = Annotated[float, Field(ge=-1e9, le=1e9)]

@@ -1,0 +1,92 @@
+"""The application, its exit codes, and how it shows warnings and progress."""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from volrecon.errors import VolreconError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Reconstruct CT volumes from few or limited-angle projections. Lengths are in mm.",
+)
+
+console = Console(highlight=False, soft_wrap=True)
+LINES = 10
+"""Log lines a run prints where there is no terminal."""
+
+
+def main() -> None:
+    """Run a command; errors become one message and an exit code (2 usage, 3 data, 4 integrity, 5 resources, ...)."""
+    # Imported here: every command registers itself with `app`.
+    from volrecon.cli import demo, runs, scans, volumes  # noqa: F401
+
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except VolreconError as error:
+        print(f"volrecon: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("volrecon: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        print("volrecon: memory ran out; use a smaller volume or compute.tier=zarr", file=sys.stderr)
+        sys.exit(5)
+
+
+def _show_warning(message: Any, category: Any, *where: Any, **rest: Any) -> None:
+    print(f"volrecon: warning: {message}", file=sys.stderr)
+
+
+def say(text: str) -> None:
+    console.print(text, markup=False)
+
+
+@contextmanager
+def shown_progress(name: str, quiet: bool) -> Iterator[Any]:
+    """A callback for `engine.run`: a bar with step, residual and time left, or log lines off a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield _Lines(name, quiet)
+        return
+    columns = (
+        TextColumn(name),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[residual]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(name, total=1, residual="")
+
+        def update(progress: Any) -> None:
+            residual = progress.info.residual
+            text = "" if residual is None else f"residual {residual:.4f}"
+            bar.update(task, completed=progress.step, total=progress.steps, residual=text)
+
+        yield update
+
+
+class _Lines:
+    """Every tenth of the steps as a line."""
+
+    def __init__(self, name: str, quiet: bool) -> None:
+        self.name, self.quiet = name, quiet
+
+    def __call__(self, progress: Any) -> None:
+        every = max(1, progress.steps // LINES)
+        if self.quiet or (progress.step % every and progress.step != progress.steps):
+            return
+        left = progress.seconds / progress.step * (progress.steps - progress.step)
+        residual = "" if progress.info.residual is None else f", residual {progress.info.residual:.4f}"
+        print(
+            f"{self.name}: step {progress.step}/{progress.steps}{residual}, {progress.seconds:.0f} s, {left:.0f} s left",
+            file=sys.stderr,
+        )

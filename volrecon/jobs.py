@@ -1,0 +1,136 @@
+"""Jobs and recipes: what a TOML file may say, checked before anything runs."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from volrecon.errors import ConfigError
+from volrecon.formats.scan_tables import Grid
+from volrecon.resources import resource
+from volrecon.solvers import METHODS, Method
+from volrecon.strict_toml import Strict, key_paths, load_toml, validated
+
+RECIPE_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*")
+
+
+class Compute(Strict):
+    """How a job runs; nothing here changes what is reconstructed beyond rounding.
+
+    Attributes:
+        tier: where the run's volumes live: "ram", or "zarr" scratch on disk.
+        scratch: folder for the zarr tier; default inside the run directory.
+        block_mib: size of one array's block in a sweep.
+        backend: projector.
+        threads: CPU threads; default all.
+    """
+
+    tier: Literal["ram", "zarr"] = "ram"
+    scratch: str | None = None
+    block_mib: Annotated[float, Field(gt=0, le=2**20)] = 32.0
+    backend: str = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+
+class Job(Strict):
+    """One reconstruction. Relative paths are relative to the job file's folder.
+
+    Attributes:
+        scan: a `scan.zarr`.
+        out: the run directory.
+        method: a recipe's name or file, or a table with `recipe` and the numbers to change, or with `algorithm`.
+        reference: a `volume.zarr` on the same grid, for metrics.
+        grid: the volume; default the scan's suggestion.
+        unit_per_mm: attenuation that is 1 inside the run; default that of +1000 HU, twice the scan's water.
+    """
+
+    scan: str
+    out: str
+    method: str | dict[str, Any] = "tv"
+    reference: str | None = None
+    grid: Grid | None = None
+    unit_per_mm: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    compute: Compute = Compute()
+
+
+def load_job(path: Path | None, changes: list[str], given: dict[str, str]) -> tuple[Job, Path]:
+    """A job from a file, `key=value` changes and command-line values; with the folder its paths start from.
+
+    Raises:
+        ConfigError: every problem at once.
+    """
+    tables = load_toml(path) if path else {}
+    base = path.parent if path else Path()
+    tables.update(given)
+    for change in changes:
+        _set(tables, change)
+    where = path or Path("the command line")
+    return validated(where, Job, tables, key_paths(Job)), base
+
+
+def resolve_method(method: str | dict[str, Any], base: Path = Path()) -> Method:
+    """A recipe's name, file or table as the algorithm with its numbers.
+
+    Raises:
+        ConfigError: no such recipe or algorithm, or keys and numbers it does not take.
+    """
+    if isinstance(method, str):
+        return _algorithm(*_recipe(method, base))
+    table = dict(method)
+    if "recipe" not in table:
+        return _algorithm(Path("method"), table)
+    path, recipe = _recipe(str(table.pop("recipe")), base)
+    return _algorithm(path, {**recipe, **table})
+
+
+def describe(method: Method) -> dict[str, Any]:
+    """A method as the table that resolves to it."""
+    name = next(name for name, kind in METHODS.items() if type(method) is kind)
+    return {"algorithm": name, **method.model_dump()}
+
+
+def recipe_names() -> list[str]:
+    return sorted(path.stem for path in resource("configs/methods").glob("*.toml"))
+
+
+def _recipe(name: str, base: Path) -> tuple[Path, dict[str, Any]]:
+    if name.endswith(".toml"):
+        path = base / name
+        return path, load_toml(path)
+    if name not in recipe_names() or not RECIPE_NAME.fullmatch(name):
+        raise ConfigError(f"method {name!r:.80} is unknown; choose one of {', '.join(recipe_names())} or a .toml file")
+    path = resource(f"configs/methods/{name}.toml")
+    return path, load_toml(path)
+
+
+def _algorithm(path: Path, table: dict[str, Any]) -> Method:
+    name = table.pop("algorithm", None)
+    if not isinstance(name, str) or name not in METHODS:
+        raise ConfigError(f"{path}: algorithm {name!r:.80} is unknown; choose one of {', '.join(METHODS)}")
+    return validated(path, METHODS[name], table, key_paths(METHODS[name]))
+
+
+def _set(tables: dict[str, Any], change: str) -> None:
+    """Apply one `--set a.b=value`; the value is read as TOML, else as a string."""
+    key, equals, text = change.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {change!r:.80} is not of the form key=value, such as method.lam=3e-4")
+    table = tables
+    for part in parts[:-1]:
+        inner = table.setdefault(part, {})
+        if part == "method" and isinstance(inner, str):
+            inner = table[part] = {"recipe": inner}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {change!r:.80}: {part} is {inner!r:.40}, not a table")
+        table = inner
+    table[parts[-1]] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text

@@ -1,0 +1,100 @@
+"""What a run leaves for people: metrics beside the reference, and one picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from volrecon.engine import Checked, measure, solve, space_of
+from volrecon.errors import ConfigError
+from volrecon.figures import report_figure
+from volrecon.jobs import describe
+from volrecon.metrics import Comparison, compare
+from volrecon.solvers import Info, Method
+from volrecon.solvers.fbp import FBP
+from volrecon.solvers.fdk import FDK
+from volrecon.store import open_volume
+from volrecon.volume import Readable, Space, Volume
+
+
+def write_report(checked: Checked, info: Info) -> dict[str, Comparison]:
+    """`metrics.json` and `report.png` of a finished run: the result beside FDK or FBP and the reference.
+
+    PSNR's data range is the run's unit, the attenuation of +1000 HU. Returns the scores by name.
+    """
+    out = checked.out
+    result = open_volume(out / "volume.zarr")
+    name = describe(checked.method)["algorithm"].upper()
+    volumes: dict[str, Any] = {}
+    with space_of(checked.job.compute, out) as space:
+        baseline = _baseline(checked, space)
+        if baseline is not None:
+            volumes[baseline[0]] = InUnit(baseline[1], checked.unit_per_mm)
+        volumes[name] = result.data
+        scores = {}
+        if checked.reference:
+            scores = {n: compare(checked.reference.data, v, checked.unit_per_mm) for n, v in volumes.items()}
+            volumes["reference"] = checked.reference.data
+        report_figure(
+            out / "report.png",
+            volumes,
+            checked.grid.voxel_zyx_mm,
+            reference="reference" if checked.reference else None,
+            water_per_mm=checked.scan.water_per_mm,
+            title=_title(checked, name),
+            table=score_table(scores),
+        )
+    metrics = {
+        "data_range_per_mm": checked.unit_per_mm,
+        "residual": info.residual,
+        "scores": {n: asdict(score) for n, score in scores.items()},
+    }
+    (out / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
+    return scores
+
+
+@dataclass(frozen=True)
+class InUnit:
+    """A run's volume seen in 1/mm, slab by slab."""
+
+    source: Readable
+    unit_per_mm: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.source.shape
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        start, stop, _ = key.indices(self.shape[0])
+        return self.source.read(start, stop).numpy() * np.float32(self.unit_per_mm)
+
+
+def score_table(scores: dict[str, Comparison]) -> list[list[str]]:
+    """Rows of PSNR and SSIM, with a header that states the data range; empty without scores."""
+    if not scores:
+        return []
+    first = next(iter(scores.values()))
+    rows = [[f"data range {first.data_range:g} /mm", "PSNR dB", "SSIM axial", "coronal", "sagittal"]]
+    for name, score in scores.items():
+        planes = [score.axial.ssim, score.coronal.ssim, score.sagittal.ssim]
+        rows.append([name, f"{score.psnr:.2f}", *("-" if s is None else f"{s:.3f}" for s in planes)])
+    return rows
+
+
+def _baseline(checked: Checked, space: Space) -> tuple[str, Volume] | None:
+    """FDK or FBP of the same data, where the geometry has one and the job is not one itself."""
+    if checked.method.kind == "direct":
+        return None
+    method: Method = FDK() if checked.scan.geometry.beam == "cone" else FBP()
+    try:
+        return type(method).__name__, solve(method, measure(checked, space))[0]
+    except ConfigError:
+        return None
+
+
+def _title(checked: Checked, name: str) -> str:
+    scan = checked.scan.geometry
+    return f"{name}, {scan.beam} beam, {scan.views} views, {' x '.join(map(str, checked.grid.shape))} voxels"
