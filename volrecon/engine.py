@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ import tomli_w
 import torch
 import zarr
 
-from volrecon.errors import ConfigError, DataError, DivergedError, ResourceError
+from volrecon.errors import ConfigError, DataError, DivergedError, GeometryWarning, ResourceError
 from volrecon.geometry import Coverage, VolumeGeometry, coverage, suggest_grid
 from volrecon.jobs import Compute, Job, describe, resolve_method
 from volrecon.solvers import Info, Measurement, Method, State
@@ -87,6 +88,19 @@ def check(job: Job, base: Path = Path()) -> Checked:
     return Checked(job, base / job.out, scan, grid, resolve_method(job.method, base), unit, reference, seen)
 
 
+def warn_of_losses(checked: Checked) -> None:
+    """Warn (`GeometryWarning`) of voxels no view sees, and of an object wider than the detector."""
+    checked.coverage.warn()
+    truncated = checked.scan.truncation()
+    if truncated > 0.01:
+        warnings.warn(
+            f"truncation: in {truncated:.1%} of the views the object reaches the detector's edge. Filtered methods "
+            f"continue the rows; for iterative ones choose a grid that holds the whole object.",
+            GeometryWarning,
+            stacklevel=2,
+        )
+
+
 def run(checked: Checked, callback: Callback | None = None, overwrite: bool = False) -> Info:
     """Reconstruct, and leave `volume.zarr`, the resolved job and a log in the run directory; what the last step told.
 
@@ -95,7 +109,7 @@ def run(checked: Checked, callback: Callback | None = None, overwrite: bool = Fa
     """
     out, job = checked.out, checked.job
     _claim(out, overwrite)
-    checked.coverage.warn()
+    warn_of_losses(checked)
     if job.compute.threads:
         numba.set_num_threads(min(job.compute.threads, os.cpu_count() or 1))
         torch.set_num_threads(job.compute.threads)

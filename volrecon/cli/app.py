@@ -87,6 +87,7 @@ class _Lines:
         left = progress.seconds / progress.step * (progress.steps - progress.step)
         residual = "" if progress.info.residual is None else f", residual {progress.info.residual:.4f}"
         print(
-            f"{self.name}: step {progress.step}/{progress.steps}{residual}, {progress.seconds:.0f} s, {left:.0f} s left",
+            f"{self.name}: step {progress.step}/{progress.steps}{residual}, "
+            f"{progress.seconds:.0f} s, {left:.0f} s left",
             file=sys.stderr,
         )

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,10 +19,10 @@ from volrecon.store import ScanHeader, open_volume
 
 GRID = VolumeGeometry((80, 112, 112), (3.0, 3.0, 3.0))
 VIEWS, PHOTONS, OVERSAMPLE, SEED, WATER = 24, 1e5, 2, 1, 0.02
-METHODS = {
+METHODS: dict[str, str | dict[str, Any]] = {
     "FDK": "fdk",
     "SIRT": {"recipe": "sirt", "iterations": 40},
-    "TV": {"recipe": "tv", "iterations": 30},
+    "TV": {"recipe": "tv", "iterations": 24},
 }
 
 

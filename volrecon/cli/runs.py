@@ -53,11 +53,11 @@ def check(
 ) -> None:
     """Open everything a job names and say what it would do; computes nothing."""
     checked = _checked(job, scan, method, out, reference, changes)
-    checked.coverage.warn()
+    engine.warn_of_losses(checked)
     scan_geometry, grid = checked.scan.geometry, checked.grid
     say(f"scan: {scan_geometry.beam} beam, {scan_geometry.views} views, detector {scan_geometry.detector_shape} (v, u)")
     say(f"grid: {grid.shape} voxels of {grid.voxel_zyx_mm} mm (z, y, x), centre {grid.centre_xyz_mm} mm (x, y, z)")
-    say(f"unseen {checked.coverage.unseen:.1%}, truncated {checked.coverage.truncated_u:.1%} sideways")
+    say(f"unseen by every view: {checked.coverage.unseen:.1%} of the grid")
     say(f"method: {checked.resolved['method']}")
     say(f"unit: {checked.unit_per_mm:g} /mm; noise: {checked.scan.noise.kind}; out: {checked.out}")
 

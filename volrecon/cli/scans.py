@@ -107,11 +107,10 @@ def simulate(
     truth = truth or out.with_name(f"{out.name.removesuffix('.zarr')}-truth.zarr")
     write_simulation(out, truth, (fine, reference), header, oversample, seed, overwrite)
     sod, sdd = scan.source_to_object_mm[0], scan.source_to_detector_mm[0]
-    say(
-        f"{scan.beam} beam, {scan.views} views over {arc:g} deg, detector {scan.detector_shape} of {scan.pixel_vu_mm} mm"
-    )
+    say(f"{scan.beam} beam, {scan.views} views over {arc:g} deg")
+    say(f"detector {scan.detector_shape} (v, u) of {scan.pixel_vu_mm} mm")
     say(f"source to object {sod:g} mm, to detector {sdd:g} mm; grid {grid.shape} of {grid.voxel_zyx_mm} mm")
-    say(f"truncated: {seen.truncated_u:.1%} beside the detector, {seen.truncated_v:.1%} above or below it")
+    say(f"truncated: {open_scan(out).truncation():.1%} of the views; unseen: {seen.unseen:.1%} of the grid")
     say(f"wrote {out} and {truth}")
 
 

@@ -76,9 +76,8 @@ def compare(
     score = compare_volumes(first, second, data_range or 2 * water_per_mm)
     for row in score_table({b.name: score}):
         say("  ".join(f"{cell:>24}" if k == 0 else f"{cell:>10}" for k, cell in enumerate(row)))
-    say(
-        f"PSNR by plane: axial {score.axial.psnr:.2f}, coronal {score.coronal.psnr:.2f}, sagittal {score.sagittal.psnr:.2f}"
-    )
+    planes = {"axial": score.axial, "coronal": score.coronal, "sagittal": score.sagittal}
+    say("PSNR by plane: " + ", ".join(f"{name} {plane.psnr:.2f}" for name, plane in planes.items()))
     say(f"rmse {score.rmse:.3g} /mm, largest difference {score.max_abs_error:.3g} /mm")
     if out:
         names = (a.name, b.name) if a.name != b.name else (str(a.parent.name), str(b.parent.name))
@@ -108,9 +107,7 @@ def _scan_info(path: Path) -> None:
     _print_scan(scan.geometry, scan.grid)
     row = scan.projections[scan.geometry.shape[0] // 2 : scan.geometry.shape[0] // 2 + 1]
     say(f"middle row: {np.nanmin(row):.4g} to {np.nanmax(row):.4g}, median {np.nanmedian(row):.4g}")
-    edge = np.nanmax(np.abs(row[..., [0, -1]]), axis=-1)
-    touching = float((edge > 0.05 * np.nanmax(row)).mean())
-    say(f"truncated: in {touching:.1%} of the views of the middle row the object reaches the detector's edge")
+    say(f"truncated: in {scan.truncation():.1%} of the views of the middle row the object reaches the detector's edge")
     say(f"noise: {scan.noise.kind}{f', {scan.noise.photons:g} photons' if scan.noise.photons else ''}")
     say(f"water {scan.water_per_mm:g} /mm; sha256 {scan.digest[:16]}; {scan.provenance}")
 

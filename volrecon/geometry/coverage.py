@@ -28,16 +28,10 @@ class Coverage:
     truncated_v: float
 
     def warn(self) -> None:
-        """Warn (`GeometryWarning`) of whatever the scan does not see."""
+        """Warn (`GeometryWarning`) of voxels that no view sees."""
         if self.unseen > 0.005:
             warnings.warn(
                 f"{self.unseen:.1%} of the volume is seen by no view; it will hold no information",
-                GeometryWarning,
-                stacklevel=2,
-            )
-        if self.truncated_u > 0.005:
-            warnings.warn(
-                f"the detector is too narrow: {self.truncated_u:.1%} of the (voxel, view) pairs fall beside it",
                 GeometryWarning,
                 stacklevel=2,
             )

@@ -33,10 +33,10 @@ class TV(Iterative):
         nonnegative: keep x >= 0.
     """
 
-    iterations: Annotated[int, Field(ge=1)] = 150
-    lam: Annotated[float, Field(ge=0, le=1e3)] = 1e-4
-    rho: Annotated[float, Field(gt=0, le=1e6)] = 0.02
-    cg_iterations: Annotated[int, Field(ge=1, le=100)] = 1
+    iterations: Annotated[int, Field(ge=1)] = 40
+    lam: Annotated[float, Field(ge=0, le=1e3)] = 2e-5
+    rho: Annotated[float, Field(gt=0, le=1e6)] = 0.002
+    cg_iterations: Annotated[int, Field(ge=1, le=100)] = 8
     nonnegative: bool = True
 
     def init(self, problem: LeastSquares) -> State:

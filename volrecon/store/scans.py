@@ -18,6 +18,7 @@ from volrecon.volume import CHUNK_BYTES, CHUNK_SLICES, slice_bytes
 
 AXES = ("v", "angle", "u")
 MOST_MASKED = 0.05
+TOUCHING = 0.05
 
 BadPixels = Literal["refuse", "mask"]
 
@@ -43,6 +44,12 @@ class Scan:
     water_per_mm: float
     digest: str
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    def truncation(self) -> float:
+        """Fraction of the views in whose middle row the object reaches the detector's edge (5% of the largest value)."""
+        middle = self.geometry.shape[0] // 2
+        row = np.nan_to_num(self.projections[middle : middle + 1][0])
+        return float((np.abs(row[:, [0, -1]]).max(axis=1) > TOUCHING * max(row.max(), 1e-12)).mean())
 
 
 @dataclass(frozen=True)
