@@ -15,6 +15,7 @@ BACKENDS: dict[str, str] = {
     "joseph": "volrecon.projectors.joseph:Joseph",
     "astra": "volrecon.projectors.astra:Astra2D",
     "astra-cuda": "volrecon.projectors.astra:Astra3D",
+    "astra-cuda-fan": "volrecon.projectors.astra:AstraFan3D",
 }
 
 
@@ -42,10 +43,10 @@ def projector(
     Raises:
         ConfigError: the backend cannot serve the geometry or this machine; the message says why.
     """
-    if backend == "auto":
-        backend = "joseph" if device == "cpu" else "astra-cuda"
-    elif backend == "astra" and device == "cuda":
-        backend = "astra-cuda"
+    if device == "cuda" and backend in ("auto", "astra"):
+        backend = "astra-cuda-fan" if scan_geometry.beam == "fan" else "astra-cuda"
+    elif backend == "auto":
+        backend = "joseph"
     return backend_class(backend)(volume_geometry, scan_geometry)
 
 

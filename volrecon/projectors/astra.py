@@ -1,10 +1,13 @@
 """ASTRA as projector backends. The only file that imports astra.
 
 `Astra2D` projects stacks of fans and parallel slices on the CPU, one slice at a time: an exactly matched pair.
-`Astra3D` projects cone and parallel beams on a GPU; its pair is not matched (ray-driven forward, voxel-driven back).
+`Astra3D` and `AstraFan3D` project on a GPU; their pair is not matched. They were written against ASTRA 2.5's documented
+interface and wait for a GPU to be run on (bench/GPU.md).
 """
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, Self
+from weakref import finalize
 
 import numpy as np
 
@@ -27,12 +30,26 @@ def _astra() -> Any:
     return astra
 
 
-class Astra2D(Operator):
-    """Fan stacks (`line_fanflat`) and parallel stacks (`linear`) on the CPU; every detector row is one slice."""
+class _RowByRow(Operator):
+    """Base of the backends for stacks: every detector row is the projection of one slice."""
+
+    _pairs: list[tuple[int, int]]
 
     def __init__(self, volume_geometry: VolumeGeometry, scan_geometry: ScanGeometry) -> None:
         super().__init__(volume_geometry, scan_geometry)
         self._restricted()
+
+    def _restricted(self) -> None:
+        slices = _slice_of_rows(self.volume_geometry, self.scan_geometry)
+        self._pairs = [
+            (row - self.rows.start, int(slices[row]) - self.slices.start)
+            for row in range(self.rows.start, self.rows.stop)
+            if self.slices.start <= slices[row] < self.slices.stop
+        ]
+
+
+class Astra2D(_RowByRow):
+    """Fan stacks (`line_fanflat`) and parallel stacks (`linear`) on the CPU."""
 
     @classmethod
     def check(cls, volume: VolumeGeometry, scan: ScanGeometry) -> None:
@@ -47,25 +64,18 @@ class Astra2D(Operator):
         _astra()
 
     def _restricted(self) -> None:
+        super()._restricted()
         astra = _astra()
-        projector = "line_fanflat" if self.scan_geometry.beam == "fan" else "linear"
+        kind = "line_fanflat" if self.scan_geometry.beam == "fan" else "linear"
         row = scan_row_to_astra(self.active_scan, 0)  # all rows look the same from above
-        self._projector = _Projector(
-            astra, astra.create_projector(projector, row, volume_slice_to_astra(self.volume_geometry))
-        )
-        slices = _slice_of_rows(self.volume_geometry, self.scan_geometry)
-        self._pairs = [
-            (row - self.rows.start, int(slices[row]) - self.slices.start)
-            for row in range(self.rows.start, self.rows.stop)
-            if self.slices.start <= slices[row] < self.slices.stop
-        ]
+        self._projector = _Projector(astra.create_projector(kind, row, volume_slice_to_astra(self.volume_geometry)))
 
     def _forward(self, x: Any, y: Any) -> None:
         y[:] = 0
         sinogram = np.empty(y.shape[1:], np.float32)
         for row, index in self._pairs:
-            image = np.ascontiguousarray(x[index, ::-1])  # ASTRA's 2D images start at the largest y
-            self._projector.forward(image, sinogram)
+            # ASTRA's 2D images start at the largest y.
+            self._projector.forward(np.ascontiguousarray(x[index, ::-1]), sinogram)
             y[row] = sinogram
 
     def _adjoint(self, y: Any, x: Any) -> None:
@@ -79,17 +89,15 @@ class Astra2D(Operator):
 class _Projector:
     """An ASTRA 2D projector that is deleted with this object."""
 
-    def __init__(self, astra: Any, number: int) -> None:
-        self._astra, self._number = astra, number
+    def __init__(self, number: int) -> None:
+        self._number = number
+        finalize(self, _astra().projector.delete, number).atexit = False
 
     def forward(self, image: np.ndarray, sinogram: np.ndarray) -> None:
-        self._astra.projector.direct_FP(self._number, image, out=sinogram)
+        _astra().projector.direct_FP(self._number, image, out=sinogram)
 
     def back(self, sinogram: np.ndarray, image: np.ndarray) -> None:
-        self._astra.projector.direct_BP(self._number, sinogram, out=image)
-
-    def __del__(self) -> None:
-        self._astra.projector.delete(self._number)
+        _astra().projector.direct_BP(self._number, sinogram, out=image)
 
 
 def _slice_of_rows(volume: VolumeGeometry, scan: ScanGeometry) -> np.ndarray:
@@ -100,20 +108,42 @@ def _slice_of_rows(volume: VolumeGeometry, scan: ScanGeometry) -> np.ndarray:
     slices = np.round(position)
     if np.abs(position - slices).max() > ALIGNED:
         raise GeometryError(
-            f"backend astra: detector row {int(np.abs(position - slices).argmax())} lies {np.abs(position - slices).max():.3g} "
-            f"slices beside the middle of a slice; choose slices as high as the row pitch, or backend joseph"
+            f"ASTRA serves stacks row by slice, but detector row {int(np.abs(position - slices).argmax())} lies "
+            f"{np.abs(position - slices).max():.3g} slices beside the middle of one; choose slices as high as the row "
+            f"pitch, or backend joseph"
         )
     return slices.astype(int)
 
 
-class Astra3D(Operator):
-    """Cone and parallel beams on a GPU by DLPack: torch CUDA and CuPy arrays are used where they are.
+class _Cuda(Operator):
+    """Base of the backends on a GPU: torch CUDA and CuPy arrays stay where they are, by DLPack.
 
-    `matched` is False: ASTRA's 3D backprojection is voxel-driven. A fan stack is served as ASTRA's own 3D kernels
-    serve it nowhere, so it is refused here; a volume of one slice uses the 2D weighting of the backprojection.
+    `matched` is False: ASTRA's 3D forward projection is ray-driven, its backprojection voxel-driven.
     """
 
     matched = False
+
+    @classmethod
+    def check(cls, volume: VolumeGeometry, scan: ScanGeometry) -> None:
+        if max(*scan.shape, *volume.shape) > LARGEST_SIDE:
+            raise ConfigError(f"astra-cuda: a side of {max(*scan.shape, *volume.shape)} exceeds ASTRA's {LARGEST_SIDE}")
+        # Without a driver ASTRA's 3D calls end the process (SIGFPE): this is the guard.
+        if not _astra().use_cuda():
+            raise ConfigError(
+                "ASTRA on a GPU needs an NVIDIA GPU with its driver and none was found; on the CPU use backend joseph"
+            )
+
+    def _native(self, array: Any) -> Any:
+        return _contiguous(array) if on_gpu(array) else super()._native(array)
+
+    def _native_out(self, out: Any) -> Any:
+        return out if on_gpu(out) else super()._native_out(out)
+
+
+class Astra3D(_Cuda):
+    """Cone and parallel beams on a GPU; a volume of one slice uses ASTRA's 2D weighting of the backprojection."""
+
+    _projector: "_Projector3D | None"
 
     def __init__(self, volume_geometry: VolumeGeometry, scan_geometry: ScanGeometry) -> None:
         super().__init__(volume_geometry, scan_geometry)
@@ -122,62 +152,94 @@ class Astra3D(Operator):
     @classmethod
     def check(cls, volume: VolumeGeometry, scan: ScanGeometry) -> None:
         if scan.beam == "fan":
-            raise ConfigError("backend astra-cuda does not serve fan stacks; use joseph, or astra on the CPU")
-        if max(*scan.shape, *volume.shape) > LARGEST_SIDE:
-            raise ConfigError(f"astra-cuda: a side of {max(*scan.shape, *volume.shape)} exceeds ASTRA's {LARGEST_SIDE}")
-        # Without a driver ASTRA's 3D calls end the process (SIGFPE): this is the guard.
-        if not _astra().use_cuda():
-            raise ConfigError(
-                "backend astra-cuda needs an NVIDIA GPU with its driver and none was found; on the CPU use backend joseph"
-            )
+            raise ConfigError("backend astra-cuda does not serve fan stacks; use astra-cuda-fan")
+        super().check(volume, scan)
 
     def _restricted(self) -> None:
-        astra = _astra()
-        volume = self.volume_geometry.slab(self.slices.start, self.slices.stop)
-        self._projector: Any = None
+        self._projector = None
         if self.rows.stop > self.rows.start:
+            volume = self.volume_geometry.slab(self.slices.start, self.slices.stop)
             scan = self.active_scan.crop_rows(self.rows.start, self.rows.stop)
-            options = {"ProjectionKernel": "2d_weighting"} if volume.shape[0] == 1 else {}
-            number = astra.create_projector("cuda3d", scan_to_astra(scan), volume_to_astra(volume), options=options)
-            self._projector = _Projector3D(astra, number)
-
-    def _native(self, array: Any) -> Any:
-        return _contiguous(array) if on_gpu(array) else super()._native(array)
-
-    def _native_out(self, out: Any) -> Any:
-        return out if on_gpu(out) else super()._native_out(out)
+            self._projector = _Projector3D.of(volume, scan)
 
     def _forward(self, x: Any, y: Any) -> None:
         if self._projector is not None:
-            self._call(self._projector.forward, x, y)
+            self._projector.forward(x, y)
+
+    def _adjoint(self, y: Any, x: Any) -> None:
+        if self._projector is None:
+            x[:] = 0
+        else:
+            self._projector.back(y, x)
+
+
+class AstraFan3D(_RowByRow, _Cuda):
+    """Fan stacks on a GPU: every row a cone beam of one row through a volume of one slice."""
+
+    @classmethod
+    def check(cls, volume: VolumeGeometry, scan: ScanGeometry) -> None:
+        if scan.beam != "fan":
+            raise ConfigError(f"backend astra-cuda-fan serves fan stacks only; this is a {scan.beam} beam")
+        _slice_of_rows(volume, scan)
+        super().check(volume, scan)
+
+    def _restricted(self) -> None:
+        super()._restricted()
+        row = self.active_scan.crop_rows(0, 1)
+        slices = _slice_of_rows(self.volume_geometry, self.scan_geometry)
+        vectors = row.vectors.copy()
+        # A row as high as the magnified slice makes ASTRA's 3D weight the 2D one (the one-slice trap).
+        dz = self.volume_geometry.voxel_zyx_mm[0]
+        vectors[:, 9:12] *= row.magnification * dz / np.linalg.norm(row.v, axis=1, keepdims=True)
+        z = self.volume_geometry.origin_xyz_mm[2] + slices[0] * dz
+        one = replace(
+            self.volume_geometry,
+            shape=(1, *self.volume_geometry.shape[1:]),
+            centre_xyz_mm=(*self.volume_geometry.centre_xyz_mm[:2], float(z)),
+        )
+        self._projector = _Projector3D.of(one, ScanGeometry("cone", row.detector_shape, vectors))
+
+    def _forward(self, x: Any, y: Any) -> None:
+        y[:] = 0
+        for row, index in self._pairs:
+            self._projector.forward(x[index : index + 1], y[row : row + 1])
 
     def _adjoint(self, y: Any, x: Any) -> None:
         x[:] = 0
-        if self._projector is not None:
-            self._call(self._projector.back, y, x)
-
-    def _call(self, kernel: Any, source: Any, target: Any) -> None:
-        # A failed call is silent and leaves the output as it was: make that visible.
-        target[:] = float("nan")
-        _synchronise(source)
-        kernel(source, target)
-        _synchronise(target)
-        if bool(target.reshape(-1)[:1] != target.reshape(-1)[:1]):
-            raise ResourceError(
-                f"ASTRA failed without an error on a volume of {self.domain_shape} and projections of "
-                f"{self.range_shape}, most likely for lack of GPU memory; use smaller slabs"
-            )
+        for row, index in self._pairs:
+            self._projector.back(y[row : row + 1], x[index : index + 1])
 
 
-class _Projector3D(_Projector):
+class _Projector3D:
+    """An ASTRA 3D projector that raises where ASTRA is silent, and is deleted with this object."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        finalize(self, _astra().projector3d.delete, number).atexit = False
+
+    @classmethod
+    def of(cls, volume: VolumeGeometry, scan: ScanGeometry) -> Self:
+        options = {"ProjectionKernel": "2d_weighting"} if volume.shape[0] == 1 and scan.shape[0] > 1 else {}
+        return cls(_astra().create_projector("cuda3d", scan_to_astra(scan), volume_to_astra(volume), options=options))
+
     def forward(self, volume: Any, projections: Any) -> None:
-        self._astra.experimental.direct_FP3D(self._number, volume, projections)
+        self._call(_astra().experimental.direct_FP3D, volume, projections, projections)
 
     def back(self, projections: Any, volume: Any) -> None:
-        self._astra.experimental.direct_BP3D(self._number, volume, projections)
+        self._call(_astra().experimental.direct_BP3D, volume, projections, volume)
 
-    def __del__(self) -> None:
-        self._astra.projector3d.delete(self._number)
+    def _call(self, kernel: Any, volume: Any, projections: Any, target: Any) -> None:
+        # A failed call raises nothing and leaves its output as it was: make that visible.
+        target[:] = float("nan")
+        _synchronise(target)
+        kernel(self._number, volume, projections)
+        _synchronise(target)
+        first = float(target.reshape(-1)[0])
+        if first != first:
+            raise ResourceError(
+                f"ASTRA failed without an error on a volume of {tuple(volume.shape)} and projections of "
+                f"{tuple(projections.shape)}, most likely for lack of GPU memory; use smaller slabs"
+            )
 
 
 def _contiguous(array: Any) -> Any:

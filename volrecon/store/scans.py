@@ -46,7 +46,7 @@ class Scan:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def truncation(self) -> float:
-        """Fraction of the views in whose middle row the object reaches the detector's edge (5% of the largest value)."""
+        """Fraction of the views whose middle row is above 5% of its maximum at an edge of the detector."""
         middle = self.geometry.shape[0] // 2
         row = np.nan_to_num(self.projections[middle : middle + 1][0])
         return float((np.abs(row[:, [0, -1]]).max(axis=1) > TOUCHING * max(row.max(), 1e-12)).mean())
