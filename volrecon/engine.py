@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 import warnings
@@ -28,7 +27,7 @@ from volrecon.store import Scan, StoredVolume, ZarrSpace, open_scan, open_volume
 from volrecon.volume import RamSpace, Space, Volume
 
 RISES = 5
-"""Steps in a row in which the residual may rise before a run counts as diverged."""
+"""Steps in a row in which the residual may rise above that of an empty volume before a run counts as diverged."""
 
 JOB_FILE = "job.toml"
 JOB_MARK = "# volrecon: the resolved job of this run\n"
@@ -78,14 +77,15 @@ def check(job: Job, base: Path = Path()) -> Checked:
     Raises:
         VolreconError: the first thing that is wrong.
     """
-    scan = open_scan(base / job.scan)
+    job = job.anchored(base)
+    scan = open_scan(job.scan)
     grid = job.grid.geometry() if job.grid else scan.grid or suggest_grid(scan.geometry)
     seen = coverage(grid, scan.geometry)
-    reference = open_volume(base / job.reference) if job.reference else None
+    reference = open_volume(job.reference) if job.reference else None
     if reference and reference.geometry.shape != grid.shape:
         raise DataError(f"the reference has shape {reference.geometry.shape}, the job's grid {grid.shape} (z, y, x)")
     unit = job.unit_per_mm or 2 * scan.water_per_mm
-    return Checked(job, base / job.out, scan, grid, resolve_method(job.method, base), unit, reference, seen)
+    return Checked(job, Path(job.out), scan, grid, resolve_method(job.method, base), unit, reference, seen)
 
 
 def warn_of_losses(checked: Checked) -> None:
@@ -111,7 +111,7 @@ def run(checked: Checked, callback: Callback | None = None, overwrite: bool = Fa
     _claim(out, overwrite)
     warn_of_losses(checked)
     if job.compute.threads:
-        numba.set_num_threads(min(job.compute.threads, os.cpu_count() or 1))
+        numba.set_num_threads(min(job.compute.threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         torch.set_num_threads(job.compute.threads)
     (out / JOB_FILE).write_text(JOB_MARK + tomli_w.dumps(_as_toml(checked)), encoding="utf-8")
     with (out / "log.jsonl").open("w", encoding="utf-8") as log, space_of(job.compute, out) as space:
@@ -159,7 +159,9 @@ def solve(method: Method, measurement: Measurement, callback: Callback | None = 
         while state.step < steps:
             after, info = method.step(problem, state)
             _finite(method, after, info)
-            rises = rises + 1 if last is not None and info.residual is not None and info.residual > last else 0
+            # A regularised fit may rise again; past 1 it is worse than an empty volume.
+            worse = last is not None and info.residual is not None and info.residual > max(last, 1.0)
+            rises = rises + 1 if worse else 0
             if rises >= RISES:
                 raise DivergedError(
                     f"step {after.step}: the residual rose {RISES} times in a row, to {info.residual:.4g} of the data; "
@@ -246,10 +248,11 @@ def _release(before: State, after: State) -> None:
 
 
 def _as_toml(checked: Checked) -> dict[str, Any]:
-    grid = checked.grid
+    """The resolved job, its paths as seen from the run directory: the same command on it runs it again."""
+    job, grid = checked.job.seen_from(checked.out), checked.grid
     tables: dict[str, Any] = {
-        "scan": checked.job.scan,
-        "out": checked.job.out,
+        "scan": job.scan,
+        "out": job.out,
         "unit_per_mm": checked.unit_per_mm,
         "method": describe(checked.method),
         "grid": {
@@ -257,10 +260,10 @@ def _as_toml(checked: Checked) -> dict[str, Any]:
             "voxel_mm": list(grid.voxel_zyx_mm),
             "centre_mm": list(grid.centre_xyz_mm),
         },
-        "compute": checked.job.compute.model_dump(exclude_none=True),
+        "compute": job.compute.model_dump(exclude_none=True),
     }
-    if checked.job.reference:
-        tables["reference"] = checked.job.reference
+    if job.reference:
+        tables["reference"] = job.reference
     return tables
 
 

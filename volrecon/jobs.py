@@ -1,9 +1,11 @@
 """Jobs and recipes: what a TOML file may say, checked before anything runs."""
 
+import os
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
@@ -53,6 +55,21 @@ class Job(Strict):
     grid: Grid | None = None
     unit_per_mm: Annotated[float, Field(gt=0, le=1e6)] | None = None
     compute: Compute = Compute()
+
+    def anchored(self, base: Path) -> Self:
+        """This job with every path joined to the folder it starts from."""
+        return self._with_paths(lambda path: str(base / path))
+
+    def seen_from(self, folder: Path) -> Self:
+        """This job with every path relative to another folder."""
+        return self._with_paths(lambda path: os.path.relpath(Path(path).resolve(), folder.resolve()))
+
+    def _with_paths(self, change: Callable[[str], str]) -> Self:
+        paths = {name: getattr(self, name) for name in ("scan", "out", "reference")}
+        changed: dict[str, Any] = {name: change(path) for name, path in paths.items() if path is not None}
+        if self.compute.scratch is not None:
+            changed["compute"] = self.compute.model_copy(update={"scratch": change(self.compute.scratch)})
+        return self.model_copy(update=changed)
 
 
 def load_job(path: Path | None, changes: list[str], given: dict[str, str]) -> tuple[Job, Path]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from volrecon.errors import ConfigError, DataError
+from volrecon.errors import ConfigError, DataError, ResourceError
 
 BLOCK_BYTES = 32 * 2**20
 """Default size of one array's block in a sweep."""
@@ -156,7 +156,13 @@ class RamSpace(Space):
     """Host memory."""
 
     def empty(self, shape: tuple[int, ...]) -> RamVolume:
-        return RamVolume(torch.empty(shape, dtype=torch.float32))
+        try:
+            return RamVolume(torch.empty(shape, dtype=torch.float32))
+        except RuntimeError as error:  # torch has no MemoryError of its own
+            raise ResourceError(
+                f"no memory for {slice_bytes(shape) * shape[0] / 2**30:.3g} GiB, an array of {tuple(shape)}; "
+                f"use compute.tier = 'zarr', or a smaller grid"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -179,10 +179,11 @@ def _draw_page(
 ) -> None:
     """Rows axial, coronal, sagittal; columns; a colour bar under the columns that share one; the table."""
     z, y, x = (count * size for count, size in zip(shape, voxel_zyx_mm, strict=True))
-    layout = Layout((z, y, x), len(columns), HEAD + TITLE * bool(title))
+    # A single slice has nothing to show in the other two planes.
+    layout = Layout((z, y, x), len(columns), HEAD + TITLE * bool(title), 1 if shape[0] == 1 else 3)
     under = layout.bottom + BAR_STRIP
     figure = new_figure(layout.width, under + (len(table) + 0.7) * TABLE_ROW * bool(table), title)
-    for row, (plane, axis) in enumerate(zip(("axial", "coronal", "sagittal"), "zyx", strict=True)):
+    for row, (plane, axis) in enumerate((("axial", "z"), ("coronal", "y"), ("sagittal", "x"))[: layout.rows]):
         wide, tall = layout.sizes[row]
         label = f"{plane}, {axis} {shape[row] // 2} of {shape[row]}"
         write(figure, layout.column(0) - 0.25, layout.row(row) + max(tall, LOWEST_ROW) / 2, label, rotation=90)
@@ -235,6 +236,7 @@ class Layout:
     extent_zyx_mm: Triple
     columns: int
     top: float
+    rows: int = 3
 
     @property
     def panel(self) -> float:
@@ -242,11 +244,11 @@ class Layout:
         return min(LARGEST_PANEL, (WIDTH - 2 * MARGIN - ROW_LABEL) / self.columns - GAP)
 
     @property
-    def sizes(self) -> tuple[Window, Window, Window]:
+    def sizes(self) -> tuple[Window, ...]:
         """(width, height) of the panels of each row."""
         z, y, x = self.extent_zyx_mm
         scale = min(self.panel / max(x, y), 1.2 * self.panel / max(y, z))
-        return (x * scale, y * scale), (x * scale, z * scale), (y * scale, z * scale)
+        return ((x * scale, y * scale), (x * scale, z * scale), (y * scale, z * scale))[: self.rows]
 
     @property
     def width(self) -> float:
@@ -258,7 +260,7 @@ class Layout:
 
     @property
     def bottom(self) -> float:
-        return self.row(3)
+        return self.row(self.rows)
 
     def column(self, i: int) -> float:
         """Left edge of column i."""

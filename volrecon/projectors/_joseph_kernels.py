@@ -86,35 +86,58 @@ def _span(start, step, low, high, first, last):
 
 
 @njit(inline="always")
+def _interior(a, b, p0, dp, q0, dq, pa, pb, nq):
+    """The planes of [a, b) on which all four neighbours of the sample are voxels."""
+    a, b = _span(p0, dp, np.nextafter(pa, -np.inf), pb - 1.0, a, b)
+    return _span(q0, dq, np.nextafter(0.0, -np.inf), nq - 1.0, a, b)
+
+
+@njit(inline="always")
+def _edge_sample(volume, m, m_first, p0, dp, q0, dq, pa, pb, nq, sm, sp, sq):
+    """The sample on plane m where some neighbours may lie outside."""
+    p = p0 + m * dp
+    q = q0 + m * dq
+    ip = math.floor(p)
+    iq = math.floor(q)
+    fp = np.float32(p - ip)
+    fq = np.float32(q - iq)
+    one = np.float32(1.0)
+    i = (m - m_first) * sm + (ip - pa) * sp + iq * sq
+    total = np.float32(0.0)
+    if pa <= ip < pb:
+        if 0 <= iq < nq:
+            total += (one - fp) * (one - fq) * volume[i]
+        if 0 <= iq + 1 < nq:
+            total += (one - fp) * fq * volume[i + sq]
+    if pa <= ip + 1 < pb:
+        if 0 <= iq < nq:
+            total += fp * (one - fq) * volume[i + sp]
+        if 0 <= iq + 1 < nq:
+            total += fp * fq * volume[i + sp + sq]
+    return total
+
+
+@njit(inline="always")
 def _march(volume, a, b, m_first, p0, dp, q0, dq, pa, pb, nq, sm, sp, sq):
     """Sum of one ray's samples over planes [a, b) of a flat slab."""
     total = np.float32(0.0)
-    one = np.float32(1.0)
-    for m in range(a, b):
+    inner_a, inner_b = _interior(a, b, p0, dp, q0, dq, pa, pb, nq)
+    for m in range(a, inner_a):
+        total += _edge_sample(volume, m, m_first, p0, dp, q0, dq, pa, pb, nq, sm, sp, sq)
+    for m in range(inner_a, inner_b):
         p = p0 + m * dp
         q = q0 + m * dq
-        ip = int(p + 1.0) - 1  # floor, as p and q are above -1
-        iq = int(q + 1.0) - 1
+        ip = int(p)  # floor: p and q are not negative here
+        iq = int(q)
         fp = np.float32(p - ip)
         fq = np.float32(q - iq)
-        i = (m - m_first) * sm + (ip - pa) * sp + iq * sq
-        if ip >= pa and ip + 1 < pb and iq >= 0 and iq + 1 < nq:
-            j = np.uintp(i)
-            low = volume[j] + fq * (volume[j + np.uintp(sq)] - volume[j])
-            j += np.uintp(sp)
-            high = volume[j] + fq * (volume[j + np.uintp(sq)] - volume[j])
-            total += low + fp * (high - low)
-        else:
-            if pa <= ip < pb:
-                if iq >= 0:
-                    total += (one - fp) * (one - fq) * volume[i]
-                if iq + 1 < nq:
-                    total += (one - fp) * fq * volume[i + sq]
-            if pa <= ip + 1 < pb:
-                if iq >= 0:
-                    total += fp * (one - fq) * volume[i + sp]
-                if iq + 1 < nq:
-                    total += fp * fq * volume[i + sp + sq]
+        j = np.uintp((m - m_first) * sm + (ip - pa) * sp + iq * sq)
+        low = volume[j] + fq * (volume[j + np.uintp(sq)] - volume[j])
+        j += np.uintp(sp)
+        high = volume[j] + fq * (volume[j + np.uintp(sq)] - volume[j])
+        total += low + fp * (high - low)
+    for m in range(inner_b, b):
+        total += _edge_sample(volume, m, m_first, p0, dp, q0, dq, pa, pb, nq, sm, sp, sq)
     return total
 
 
@@ -161,12 +184,12 @@ def _spread(volume, value, a, b, m_first, p0, dp, q0, dq, pa, pb, nq, sm, sp, sq
             volume[j + np.uintp(sq)] += high * fq
         else:
             if pa <= ip < pb:
-                if iq >= 0:
+                if 0 <= iq < nq:  # rounding can make iq = nq
                     volume[i] += low * (one - fq)
                 if iq + 1 < nq:
                     volume[i + sq] += low * fq
             if pa <= ip + 1 < pb:
-                if iq >= 0:
+                if 0 <= iq < nq:  # rounding can make iq = nq
                     volume[i + sp] += high * (one - fq)
                 if iq + 1 < nq:
                     volume[i + sp + sq] += high * fq

@@ -93,7 +93,7 @@ class Operator(ABC):
             if step != 1 or stop <= start:
                 raise ConfigError(f"slab {slices} of {self.volume_geometry.shape[0]} slices is empty or has a step")
             part.slices = slice(start, stop)
-        part.rows = shadow_rows(part.volume_geometry, part.active_scan, part.slices)
+            part.rows = shadow_rows(part.volume_geometry, part.scan_geometry, part.slices)
         part._restricted()
         return part
 

@@ -34,7 +34,7 @@ class TV(Iterative):
     """
 
     iterations: Annotated[int, Field(ge=1)] = 40
-    lam: Annotated[float, Field(ge=0, le=1e3)] = 2e-5
+    lam: Annotated[float, Field(ge=0, le=1e3)] = 5e-5
     rho: Annotated[float, Field(gt=0, le=1e6)] = 0.002
     cg_iterations: Annotated[int, Field(ge=1, le=100)] = 8
     nonnegative: bool = True

@@ -50,10 +50,12 @@ def read_metadata(folder: Path, node: str) -> dict[str, Any]:
         raise DataError(f"{path} has {path.stat().st_size} bytes; metadata above {LARGEST_METADATA} is refused")
     try:
         metadata = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged, not JSON: {error}") from error
-    if not isinstance(metadata, dict) or metadata.get("zarr_format") != 3 or metadata.get("node_type") != node:
-        found = metadata.get("zarr_format"), metadata.get("node_type") if isinstance(metadata, dict) else None
+    if not isinstance(metadata, dict):
+        raise DataError(f"{path} is damaged: it holds no table")
+    found = metadata.get("zarr_format"), metadata.get("node_type")
+    if found != (3, node):
         raise DataError(f"{path} says (zarr_format, node_type) = {found}; volrecon reads (3, {node!r})")
     return metadata
 
@@ -137,7 +139,7 @@ def _check_array(folder: Path, metadata: dict[str, Any], dimension_names: tuple[
         shape = [int(n) for n in metadata["shape"]]
         chunks = [int(n) for n in metadata["chunk_grid"]["configuration"]["chunk_shape"]]
         data_type, names = metadata["data_type"], tuple(metadata.get("dimension_names") or ())
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{folder}/zarr.json lacks what an array needs: {error!r}") from error
     if data_type != "float32":
         raise DataError(f"{folder} holds {data_type}; volrecon reads float32")
@@ -159,7 +161,8 @@ def _check_array(folder: Path, metadata: dict[str, Any], dimension_names: tuple[
 
 def our_attributes(folder: Path, kind: str) -> dict[str, Any]:
     """The attributes `volrecon` of a group, checked for kind and version."""
-    attributes = read_metadata(folder, "group").get("attributes", {}).get("volrecon")
+    all_attributes = read_metadata(folder, "group").get("attributes")
+    attributes = all_attributes.get("volrecon") if isinstance(all_attributes, dict) else None
     if not isinstance(attributes, dict):
         raise DataError(f"{folder} is a Zarr group but not one of volrecon's; import it first")
     if attributes.get("kind") != kind:

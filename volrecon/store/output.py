@@ -26,9 +26,11 @@ def check_free(path: Path, overwrite: bool) -> None:
 @contextmanager
 def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     """A folder beside `path` to write into; it takes the place of `path` when the block ends without an error."""
+    if path.name in ("", ".."):
+        raise ConfigError(f"{path} names a folder that is there already, not an output; give it a name")
+    beside, old = path.with_name(f".{path.name}.writing"), path.with_name(f".{path.name}.old")
+    _put_back(old, path)
     check_free(path, overwrite)
-    beside = path.with_name(f".{path.name}.writing")
-    old = path.with_name(f".{path.name}.old")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
@@ -39,11 +41,19 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
         beside.replace(path)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
+        _put_back(old, path)
         shutil.rmtree(beside, ignore_errors=True)
         raise ResourceError(f"cannot write {path}: {error}. Nothing that stood there was changed.") from error
     except BaseException:
+        _put_back(old, path)
         shutil.rmtree(beside, ignore_errors=True)
         raise
+
+
+def _put_back(old: Path, path: Path) -> None:
+    """Undo a swap that stopped half-way, now or in an earlier process."""
+    if old.exists() and not path.exists():
+        old.replace(path)
 
 
 def _head(path: Path, size: int = 2**16) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 
-from volrecon.errors import DataError, IntegrityError
+from volrecon.errors import ConfigError, DataError, IntegrityError
 from volrecon.geometry import ScanGeometry, VolumeGeometry
 from volrecon.noise import Noise
 from volrecon.store.arrays import FORMAT_VERSION, StoredArray, create_array, our_attributes
@@ -136,8 +136,10 @@ def open_scan(path: str | Path) -> Scan:
         noise = Noise.from_dict(attributes["noise"])
         water = float(attributes["water_per_mm"])
         digest = str(attributes["digest"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, ConfigError) as error:
         raise DataError(f"{folder}: the attributes lack or spoil {error}") from error
+    if not 0 < water < np.inf:
+        raise DataError(f"{folder}: water_per_mm is {water}; it must be a positive attenuation in 1/mm")
     projections = StoredArray(folder / "projections", AXES, "projections")
     if projections.shape != geometry.shape:
         raise DataError(

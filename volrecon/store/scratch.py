@@ -49,7 +49,7 @@ class ZarrSpace(Space):
         try:
             parent.mkdir(parents=True, exist_ok=True)
             self.folder = Path(tempfile.mkdtemp(prefix="volrecon-", dir=parent))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise ResourceError(f"cannot make a scratch folder in {parent}: {error}") from error
         self._numbers = itertools.count()
 

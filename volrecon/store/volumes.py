@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import zarr
 
-from volrecon.errors import DataError, DivergedError, IntegrityError
+from volrecon.errors import DataError, DivergedError, GeometryError, IntegrityError
 from volrecon.geometry import VolumeGeometry
-from volrecon.store.arrays import FORMAT_VERSION, StoredArray, create_array, our_attributes
+from volrecon.store.arrays import FORMAT_VERSION, StoredArray, create_array, our_attributes, read_metadata
 from volrecon.store.output import replacing
 from volrecon.volume import Readable, Space, chunk_height
 
@@ -95,8 +95,8 @@ def open_volume(path: str | Path, partial: bool = False) -> StoredVolume:
         raise IntegrityError(f"{folder} is not complete; finish its run, or pass --partial to read what is there")
     try:
         geometry = VolumeGeometry.from_dict(attributes["geometry"])
-    except KeyError as error:
-        raise DataError(f"{folder}: the attributes lack {error}") from error
+    except (KeyError, OverflowError, GeometryError) as error:
+        raise DataError(f"{folder}: the attributes lack or spoil the geometry: {error}") from error
     data = StoredArray(folder / "0", AXES, "0", partial=partial)
     if data.shape != geometry.shape:
         raise DataError(f"{folder}: the array has shape {data.shape}, the geometry says {geometry.shape} (z, y, x)")
@@ -146,18 +146,31 @@ def verify(path: str | Path) -> Iterator[str]:
     attributes = our_attributes(folder, kind)
     if attributes.get("complete") is not True:
         yield f"{folder}: not marked complete"
-    name, axes = ("projections", ("v", "angle", "u")) if kind == "scan" else ("0", AXES)
-    array = StoredArray(folder / name, axes, name, partial=True)
-    damaged = array.damaged()
-    yield from (f"{folder}/{name}: chunk {key} is missing or damaged" for key in damaged)
-    if damaged:
-        return
+    names, axes = (["projections"], ("v", "angle", "u")) if kind == "scan" else (_levels(folder), AXES)
+    for name in names:
+        try:
+            array = StoredArray(folder / name, axes, name, partial=True)
+        except DataError as error:
+            yield str(error)
+            continue
+        damaged = array.damaged()
+        yield from (f"{folder}/{name}: chunk {key} is missing or damaged" for key in damaged)
+        if name == names[0] and not damaged:
+            yield from _digest_fault(array, attributes.get("digest"))
+
+
+def _levels(folder: Path) -> list[str]:
+    """The pyramid's arrays, as many as the metadata promise."""
+    try:
+        datasets = read_metadata(folder, "group")["attributes"]["ome"]["multiscales"][0]["datasets"]
+        return [str(k) for k in range(len(datasets))] or ["0"]
+    except (KeyError, IndexError, TypeError):  # written last: an incomplete volume has none
+        return ["0"]
+
+
+def _digest_fault(array: StoredArray, written: Any) -> Iterator[str]:
     digest = hashlib.sha256()
     for start in range(0, array.shape[0], array.chunks[0]):
         digest.update(array[start : start + array.chunks[0]].tobytes())
-    if digest.hexdigest() != attributes.get("digest"):
-        yield f"{folder}/{name}: sha256 is {digest.hexdigest()[:16]}, written was {str(attributes.get('digest'))[:16]}"
-    levels = sorted(p.name for p in folder.iterdir() if p.name.isdigit() and p.name != "0")
-    for level in levels:
-        bad = StoredArray(folder / level, AXES, level, partial=True).damaged()
-        yield from (f"{folder}/{level}: chunk {key} is missing or damaged" for key in bad)
+    if digest.hexdigest() != written:
+        yield f"{array.folder}: sha256 is {digest.hexdigest()[:16]}, written was {str(written)[:16]}"
