@@ -62,9 +62,8 @@ def main():
     parser.add_argument("--views", type=int, nargs="+", default=[20, 60])
     options = parser.parse_args()
     cells = []
-    print(
-        "| views | simulated on | method | PSNR dB | SSIM axial | coronal | sagittal | s |\n|---|---|---|---|---|---|---|---|"
-    )
+    print("| views | simulated on | method | PSNR dB | SSIM axial | coronal | sagittal | s |")
+    print("|---|---|---|---|---|---|---|---|")
     for views in options.views:
         for oversample in (1, 2):
             with tempfile.TemporaryDirectory() as name:

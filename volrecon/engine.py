@@ -88,10 +88,10 @@ def check(job: Job, base: Path = Path()) -> Checked:
     return Checked(job, Path(job.out), scan, grid, resolve_method(job.method, base), unit, reference, seen)
 
 
-def warn_of_losses(checked: Checked) -> None:
+def warn_of_losses(seen: Coverage, scan: Scan) -> None:
     """Warn (`GeometryWarning`) of voxels no view sees, and of an object wider than the detector."""
-    checked.coverage.warn()
-    truncated = checked.scan.truncation()
+    seen.warn()
+    truncated = scan.truncation()
     if truncated > 0.01:
         warnings.warn(
             f"truncation: in {truncated:.1%} of the views the object reaches the detector's edge. Filtered methods "
@@ -109,7 +109,7 @@ def run(checked: Checked, callback: Callback | None = None, overwrite: bool = Fa
     """
     out, job = checked.out, checked.job
     _claim(out, overwrite)
-    warn_of_losses(checked)
+    warn_of_losses(checked.coverage, checked.scan)
     if job.compute.threads:
         numba.set_num_threads(min(job.compute.threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
         torch.set_num_threads(job.compute.threads)
@@ -197,7 +197,7 @@ def reconstruct(
     """
     opened = scan if isinstance(scan, Scan) else open_scan(scan)
     volume = grid or opened.grid or suggest_grid(opened.geometry)
-    coverage(volume, opened.geometry).warn()
+    warn_of_losses(coverage(volume, opened.geometry), opened)
     compute = compute or Compute()
     unit = 2 * opened.water_per_mm
     space = RamSpace(int(compute.block_mib * 2**20))

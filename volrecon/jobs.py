@@ -135,6 +135,8 @@ def _set(tables: dict[str, Any], change: str) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(f"--set {change!r:.80} is not of the form key=value, such as method.lam=3e-4")
+    if parts[0] == "method" and len(parts) > 1:
+        tables.setdefault("method", Job.model_fields["method"].default)
     table = tables
     for part in parts[:-1]:
         inner = table.setdefault(part, {})
@@ -149,5 +151,5 @@ def _set(tables: dict[str, Any], change: str) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, KeyError):
+    except (ValueError, KeyError, RecursionError):
         return text

@@ -1,5 +1,31 @@
 """The command line. Every command is thin: it parses, calls the library, prints."""
 
-from volrecon.cli.app import main
+import sys
+import warnings
+from typing import Any
 
-__all__ = ["main"]
+from volrecon.errors import VolreconError
+
+
+def main() -> None:
+    """Run a command; errors become one message and an exit code (2 usage, 3 data, 4 integrity, 5 resources, ...)."""
+    # Imported here, so that `import volrecon.cli` costs nothing; each registers its commands with the application.
+    from volrecon.cli import demo, runs, scans, volumes  # noqa: F401
+    from volrecon.cli.app import app
+
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except VolreconError as error:
+        print(f"volrecon: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("volrecon: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except MemoryError:
+        print("volrecon: memory ran out; use a smaller volume or compute.tier=zarr", file=sys.stderr)
+        sys.exit(5)
+
+
+def _show_warning(message: Any, *where: Any, **rest: Any) -> None:
+    print(f"volrecon: warning: {message}", file=sys.stderr)

@@ -1,7 +1,6 @@
-"""The application, its exit codes, and how it shows warnings and progress."""
+"""The application that commands register themselves with, and how they show progress."""
 
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +8,6 @@ from typing import Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-from volrecon.errors import VolreconError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,29 +19,6 @@ app = typer.Typer(
 console = Console(highlight=False, soft_wrap=True)
 LINES = 10
 """Log lines a run prints where there is no terminal."""
-
-
-def main() -> None:
-    """Run a command; errors become one message and an exit code (2 usage, 3 data, 4 integrity, 5 resources, ...)."""
-    # Imported here: every command registers itself with `app`.
-    from volrecon.cli import demo, runs, scans, volumes  # noqa: F401
-
-    warnings.showwarning = _show_warning
-    try:
-        app()
-    except VolreconError as error:
-        print(f"volrecon: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("volrecon: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except MemoryError:
-        print("volrecon: memory ran out; use a smaller volume or compute.tier=zarr", file=sys.stderr)
-        sys.exit(5)
-
-
-def _show_warning(message: Any, category: Any, *where: Any, **rest: Any) -> None:
-    print(f"volrecon: warning: {message}", file=sys.stderr)
 
 
 def say(text: str) -> None:

@@ -53,7 +53,7 @@ def check(
 ) -> None:
     """Open everything a job names and say what it would do; computes nothing."""
     checked = _checked(job, scan, method, out, reference, changes)
-    engine.warn_of_losses(checked)
+    engine.warn_of_losses(checked.coverage, checked.scan)
     scan_geometry, grid = checked.scan.geometry, checked.grid
     say(f"scan: {scan_geometry.beam} beam, {scan_geometry.views} views, detector {scan_geometry.detector_shape} (v, u)")
     say(f"grid: {grid.shape} voxels of {grid.voxel_zyx_mm} mm (z, y, x), centre {grid.centre_xyz_mm} mm (x, y, z)")

@@ -62,7 +62,7 @@ def verify(paths: Annotated[list[Path], typer.Argument(help="Scans or volumes.")
 def compare(
     a: Annotated[Path, typer.Argument(help="The reference: a volume.zarr or an outside file.")],
     b: Annotated[Path, typer.Argument(help="The volume that is judged.")],
-    out: Annotated[Path | None, typer.Option(help="PNG of both and their difference.")] = None,
+    out: Annotated[Path, typer.Option(help="PNG of both and their difference.")] = Path("difference.png"),
     data_range: Annotated[float | None, typer.Option(help="In 1/mm; default twice water, +1000 HU.")] = None,
     water_per_mm: Water = 0.02,
 ) -> None:
@@ -79,10 +79,9 @@ def compare(
     planes = {"axial": score.axial, "coronal": score.coronal, "sagittal": score.sagittal}
     say("PSNR by plane: " + ", ".join(f"{name} {plane.psnr:.2f}" for name, plane in planes.items()))
     say(f"rmse {score.rmse:.3g} /mm, largest difference {score.max_abs_error:.3g} /mm")
-    if out:
-        names = (a.name, b.name) if a.name != b.name else (str(a.parent.name), str(b.parent.name))
-        difference_figure(out, first, second, grid.voxel_zyx_mm, names=names, water_per_mm=water_per_mm)
-        say(f"wrote {out}")
+    names = (a.name, b.name) if a.name != b.name else (str(a.parent.name), str(b.parent.name))
+    difference_figure(out, first, second, grid.voxel_zyx_mm, names=names, water_per_mm=water_per_mm)
+    say(f"wrote {out}")
 
 
 @app.command()

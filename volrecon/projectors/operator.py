@@ -15,9 +15,7 @@ import numpy as np
 from volrecon.errors import ConfigError, DataError
 from volrecon.geometry import ScanGeometry, VolumeGeometry
 from volrecon.projectors.arrays import empty_like_library, host_output, host_view
-
-POWER_ITERATIONS = 30
-POWER_TOLERANCE = 1e-4
+from volrecon.volume import RamSpace
 
 
 class Operator(ABC):
@@ -101,14 +99,16 @@ class Operator(ABC):
         """Called after `restrict`: recompute what a backend keeps for its block."""
 
     def norm(self) -> float:
-        """Largest singular value of the whole operator, by power iteration with this very pair; cached."""
+        """Largest singular value of the whole operator, by Lanczos with this very pair (`StreamedOperator`); cached."""
+        from volrecon.projectors.streamed import StreamedOperator  # built on this class
+
         if "norm" not in self._norm:
             whole = copy.copy(self)
             whole.slices = slice(0, self.volume_geometry.shape[0])
             whole.views = None
             whole.rows = slice(0, self.scan_geometry.detector_shape[0])
             whole._restricted()
-            self._norm["norm"] = _power_iteration(whole)
+            self._norm["norm"] = StreamedOperator(whole, RamSpace()).norm()
         return self._norm["norm"]
 
     def _apply(
@@ -164,23 +164,6 @@ def shadow_rows(volume: VolumeGeometry, scan: ScanGeometry, slices: slice) -> sl
     start = int(np.clip(np.floor(row.min()) - 1, 0, rows))
     stop = int(np.clip(np.ceil(row.max()) + 2, start, rows))
     return slice(start, stop)
-
-
-def _power_iteration(A: Operator) -> float:
-    # The matrix has no negative entries, so its leading singular vector has none, and ones cannot miss it.
-    x = np.ones(A.domain_shape, np.float32)
-    x /= np.sqrt(x.size)
-    last = 0.0
-    for _ in range(POWER_ITERATIONS):
-        x = A.T(A(x))
-        value = float(np.sqrt(np.vdot(x, x).astype(np.float64)))
-        if value == 0.0 or not np.isfinite(value):
-            break
-        x /= np.float32(value)
-        if abs(value - last) <= POWER_TOLERANCE * value:
-            break
-        last = value
-    return float(np.sqrt(value))
 
 
 def dot_test(A: Operator, seed: int = 0) -> float:

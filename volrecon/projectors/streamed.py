@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 
-from volrecon.projectors.operator import POWER_ITERATIONS, POWER_TOLERANCE, Operator
+from volrecon.projectors.operator import Operator
 from volrecon.volume import Readable, Slab, Space, Volume, slice_dots, sweep
+
+LANCZOS_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -47,25 +51,49 @@ class StreamedOperator:
         return Backprojection(self, y)
 
     def norm(self) -> float:
-        """Largest singular value, by power iteration."""
-        x = self.space.full(self.domain_shape, 1.0)
-        length, value = float(torch.tensor(self.domain_shape).prod()) ** 0.5, 0.0
-        for _ in range(POWER_ITERATIONS):
-            y = self(x)
-            x_next = self.space.empty(self.domain_shape)
+        """Largest singular value, by Lanczos on A'A (Golub and Van Loan, section 10.1) from the constant volume.
 
-            def scaled(slab: Slab, back: torch.Tensor, length: float = length) -> tuple[list, list]:
-                block = back / length
-                return [block], [slice_dots(block, block)]
-
-            (square,) = sweep(self.space, scaled, [self.T(y)], [x_next])
-            x.release()
-            y.release()
-            x, length, last, value = x_next, square**0.5, value, square**0.5
-            if value == 0.0 or abs(value - last) <= POWER_TOLERANCE * value:
+        The matrix has no negative entries, so neither has its leading vector: a constant start cannot miss it. Eight
+        steps are nearer than thirty of power iteration, whose last percent comes slowly. With an unmatched pair this
+        is the norm of the pair as the solvers see it.
+        """
+        space, shape = self.space, self.domain_shape
+        before, v = space.zeros(shape), space.full(shape, math.prod(shape) ** -0.5)
+        alphas: list[float] = []
+        betas: list[float] = []
+        while len(alphas) < LANCZOS_STEPS:
+            w, alpha, beta = self._lanczos_step(before, v, betas[-1] if betas else 0.0)
+            alphas.append(alpha)
+            betas.append(beta)
+            before.release()
+            before, v = v, w
+            if beta <= 1e-6 * max(alphas):  # the space is exhausted
                 break
-        x.release()
-        return value**0.5
+        before.release()
+        v.release()
+        T = np.diag(alphas) + np.diag(betas[:-1], 1) + np.diag(betas[:-1], -1)
+        return float(max(np.linalg.eigvalsh(T)[-1], 0.0) ** 0.5)
+
+    def _lanczos_step(self, before: Volume, v: Volume, beta: float) -> tuple[Volume, float, float]:
+        """The next Lanczos vector, and the step's diagonal and off-diagonal entries."""
+        projected = self(v)
+        image, w = self.space.empty(self.domain_shape), self.space.empty(self.domain_shape)
+
+        def products(slab: Slab, image: torch.Tensor, v: torch.Tensor) -> tuple[list, list]:
+            return [image], [slice_dots(image, v)]
+
+        (alpha,) = sweep(self.space, products, [self.T(projected), v], [image])
+
+        def orthogonal(slab: Slab, image: torch.Tensor, v: torch.Tensor, before: torch.Tensor) -> tuple[list, list]:
+            block = image - alpha * v - beta * before
+            return [block], [slice_dots(block, block)]
+
+        (square,) = sweep(self.space, orthogonal, [image, v, before], [w])
+        length = square**0.5
+        sweep(self.space, lambda slab, w: ([w / length if length else w], []), [w], [w])
+        projected.release()
+        image.release()
+        return w, alpha, length
 
     def normalised(self) -> tuple[StreamedOperator, float]:
         """This operator divided by its norm, and the norm."""

@@ -60,12 +60,11 @@ class Filtered(Method[FilteredProjections]):
         weights /= np.float32(m.unit_per_mm)
         if m.scan.beam != "parallel":  # (SOD / U)^2 of FDK is 1 / (magnification depth)^2
             weights /= np.float32(m.scan.magnification**2)
-        cosines = torch.from_numpy(cosine_weights(m.scan))
         spacing = m.scan.pixel_vu_mm[1] / m.scan.magnification
         filtered = m.space.empty(m.scan.shape)
 
         def filter_rows(slab: Slab, rows: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
-            cosine = cosines[slab.start : slab.stop] if len(cosines) > 1 else cosines
+            cosine = torch.from_numpy(cosine_weights(m.scan, slab.start, slab.stop))
             weighted = _without_gaps(rows) * cosine * torch.from_numpy(weights)
             return [torch.from_numpy(ramp_filtered(weighted.numpy(), spacing, self.filter, self.cutoff))], []
 

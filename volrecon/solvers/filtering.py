@@ -48,19 +48,19 @@ def redundancy_weights(scan: ScanGeometry, full_turn: bool) -> np.ndarray:
     return own / total
 
 
-def cosine_weights(scan: ScanGeometry) -> np.ndarray:
-    """Cosine of the angle between each ray and the detector's normal, (v, views, u); 1 for a parallel beam."""
+def cosine_weights(scan: ScanGeometry, start: int, stop: int) -> np.ndarray:
+    """Cosine of the angle between each ray of rows [start, stop) and the detector's normal, (rows, views, u)."""
     rays = scan.rays()
-    rows, columns = scan.detector_shape
+    columns = scan.detector_shape[1]
     if scan.beam == "parallel":
-        return np.ones((1, 1, 1), np.float32)
+        return np.ones((stop - start, 1, 1), np.float32)
     normal = np.cross(scan.u, scan.v)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
     across = rays[:, 3, None] + np.arange(columns)[None, :, None] * rays[:, 4, None]
-    out = np.empty((rows, scan.views, columns), np.float32)
-    for row in range(rows):
+    out = np.empty((stop - start, scan.views, columns), np.float32)
+    for row in range(start, stop):
         direction = across + row * rays[:, 5, None]
-        out[row] = np.abs((direction * normal[:, None]).sum(2)) / np.linalg.norm(direction, axis=2)
+        out[row - start] = np.abs((direction * normal[:, None]).sum(2)) / np.linalg.norm(direction, axis=2)
     return out
 
 

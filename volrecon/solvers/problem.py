@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
+from pydantic import Field
 
 from volrecon.errors import ConfigError
 from volrecon.geometry import ScanGeometry, VolumeGeometry
@@ -168,7 +169,7 @@ class Iterative(Method[LeastSquares]):
     kind = "iterative"
     iterations: int
     weights: Literal["noise", "none"] = "noise"
-    tolerance: float = 0.0
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     def prepare(self, measurement: Measurement) -> LeastSquares:
         return least_squares(measurement, self.weights)

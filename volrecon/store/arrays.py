@@ -43,6 +43,8 @@ def create_array(
 def read_metadata(folder: Path, node: str) -> dict[str, Any]:
     """The `zarr.json` of a group or array, refused unless it is one of format 3."""
     path = folder / "zarr.json"
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist")
     if not path.is_file():
         hint = " (Zarr format 2 is not read)" if (folder / ".zattrs").exists() or (folder / ".zarray").exists() else ""
         raise DataError(f"{folder} is not a Zarr {node}: it has no zarr.json{hint}")

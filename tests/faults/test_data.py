@@ -1,0 +1,196 @@
+"""Fault matrix, raw data (D1-D7): at the import, the command line and the engine."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import GRID, ball_projections, small_scan
+
+from volrecon import engine
+from volrecon.errors import ConfigError, DataError, GeometryError, GeometryWarning
+from volrecon.exchange import import_scan, select_views
+from volrecon.formats import Hints
+from volrecon.geometry import ScanGeometry, cone
+from volrecon.jobs import Job
+from volrecon.noise import Noise
+from volrecon.store import ScanHeader, open_scan, write_scan
+
+HINTS = Hints(axes="v,angle,u")
+GEOMETRY = """
+beam = "cone"
+source_to_object_mm = 200
+source_to_detector_mm = 300
+[detector]
+rows = 36
+columns = 32
+pixel_mm = 3
+[angles]
+unit = "deg"
+step = 15
+count = 24
+"""
+
+
+@pytest.fixture
+def bring(tmp_path):
+    """bring(array): import it with the geometry of `small_scan("cone")`."""
+
+    def bring(array: np.ndarray, text: str = GEOMETRY, **options) -> Path:
+        np.save(tmp_path / "y.npy", array)
+        (tmp_path / "g.toml").write_text(text)
+        import_scan(tmp_path / "y.npy", tmp_path / "g.toml", tmp_path / "scan.zarr", HINTS, **options)
+        return tmp_path / "scan.zarr"
+
+    return bring
+
+
+def spoilt(where, value) -> np.ndarray:
+    y = ball_projections(small_scan("cone"))
+    y[where] = value
+    return y
+
+
+def test_the_geometry_is_that_of_the_other_tests(bring):
+    scan = open_scan(bring(ball_projections(small_scan("cone"))))
+    np.testing.assert_allclose(scan.geometry.vectors, small_scan("cone").vectors, atol=1e-9)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("where", "count", "first"),
+    [((20, 5, 7), 1, (20, 5, 7)), ((33, 2), 32, (33, 2, 0)), (slice(None), 16 * 24 * 32, (0, 0, 0))],
+    ids=["pixel", "row", "all"],
+)
+def test_D1_not_finite_is_refused_with_count_and_place(bring, tmp_path, value, where, count, first):
+    with pytest.raises(DataError) as caught:
+        bring(spoilt(where, value))
+    assert str(caught.value).startswith(f"{count} projection values")
+    assert str(first) in str(caught.value)
+    assert not (tmp_path / "scan.zarr").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("method", ["fdk", {"recipe": "cgls", "iterations": 5}], ids=["fdk", "cgls"])
+def test_D1_masked_pixels_are_counted_and_harmless(bring, tmp_path, value, method):
+    y = spoilt((20, 5, 7), value)
+    y[33, 2] = value
+    path = bring(y, bad_pixels="mask")
+    clean = ball_projections(small_scan("cone"))
+    stored = open_scan(path).projections[:]
+    assert np.isnan(stored).sum() == 33
+    assert np.array_equal(stored[~np.isnan(stored)], clean[~np.isnan(stored)])
+    with warnings.catch_warnings(action="ignore", category=GeometryWarning):
+        masked = engine.reconstruct(path, method, GRID)
+        write_scan(tmp_path / "clean.zarr", ScanHeader(small_scan("cone")), [clean])
+        whole = engine.reconstruct(tmp_path / "clean.zarr", method, GRID)
+    assert np.isfinite(masked).all()
+    assert np.abs(masked - whole).max() < 0.15 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize(("rows", "fits"), [(1, True), (2, False), (36, False)])
+def test_D1_more_than_a_twentieth_is_refused(bring, rows, fits):
+    y = spoilt(slice(0, rows), np.nan)
+    if fits:
+        assert np.isnan(open_scan(bring(y, bad_pixels="mask")).projections[:]).sum() == rows * 24 * 32
+        return
+    with pytest.raises(DataError, match=rf"{rows * 24 * 32} of {36 * 24 * 32} pixels are masked; at most 5%"):
+        bring(y, bad_pixels="mask")
+
+
+@pytest.mark.parametrize("photons", [1, 5])
+@pytest.mark.parametrize("electronic", [0.0, 50.0])
+def test_D2_no_photons_left(photons, electronic):
+    """Counts of zero, and negative ones after readout noise, meet a floor before the logarithm."""
+    y = Noise("poisson", photons, electronic).sampled(np.full((200, 50), 12.0), 0, 0)
+    assert np.isfinite(y).all()
+    assert y.max() == pytest.approx(np.log(2 * photons), rel=1e-6)
+
+
+def variants() -> dict[str, np.ndarray]:
+    y = np.round(ball_projections(small_scan("cone")) * 100)
+    wide = np.zeros((36, 24, 64), np.float32)
+    wide[:, :, ::2] = y
+    read_only = y.copy()
+    read_only.setflags(write=False)
+    return {
+        "uint8": y.astype(np.uint8),
+        "int16": y.astype(np.int16),
+        "big-endian": y.astype(">f4"),
+        "float64": y.astype(np.float64),
+        "float16": y.astype(np.float16),
+        "fortran": np.asfortranarray(y),
+        "negative stride": y[::-1].copy()[::-1],
+        "strided": wide[:, :, ::2],
+        "read-only": read_only,
+    }
+
+
+@pytest.mark.parametrize("name", variants())
+def test_D4_any_layout(bring, tmp_path, name):
+    array = variants()[name]
+    expected, before = array.astype(np.float32), array.tobytes()
+    assert np.array_equal(open_scan(bring(array)).projections[:], expected)
+    write_scan(tmp_path / "direct.zarr", ScanHeader(small_scan("cone")), [array[:5], array[5:]])
+    assert np.array_equal(open_scan(tmp_path / "direct.zarr").projections[:], expected)
+    assert array.tobytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [("count = 24", "count = 23", "(36, 23, 32)"), ("rows = 36", "rows = 32", "(32, 24, 32)")],
+    ids=["angles", "detector"],
+)
+def test_D5_numbers_that_disagree(bring, old, new, found):
+    with pytest.raises(DataError) as caught:
+        bring(ball_projections(small_scan("cone")), GEOMETRY.replace(old, new))
+    assert "(36, 24, 32)" in str(caught.value)
+    assert found in str(caught.value)
+
+
+def test_D6_no_angles():
+    with pytest.raises(GeometryError, match="at least one"):
+        cone(source_to_object_mm=2, source_to_detector_mm=3, detector_shape=(2, 2), pixel_mm=1, angles=[])
+    with pytest.raises(GeometryError, match="no views"):
+        ScanGeometry("cone", (2, 2), np.empty((0, 12)))
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (4, 0), (-1, 4)])
+def test_D6_an_empty_detector(shape):
+    with pytest.raises(GeometryError, match="at least 1"):
+        cone(source_to_object_mm=2, source_to_detector_mm=3, detector_shape=shape, pixel_mm=1, angles=[0.0])
+
+
+@pytest.mark.parametrize("method", ["fdk", {"recipe": "sirt", "iterations": 9}, {"recipe": "tv", "iterations": 3}], ids=["fdk", "sirt", "tv"])
+def test_D6_one_angle_works(write_ball, method):
+    volume = engine.reconstruct(write_ball(views=1), method)
+    assert np.isfinite(volume).all()
+    assert volume.max() > 0
+
+
+def test_D6_repeated_angles_are_allowed_with_a_warning(write_ball, tmp_path):
+    with pytest.warns(GeometryWarning, match="1 of 3 angles repeat"):
+        cone(source_to_object_mm=2, source_to_detector_mm=3, detector_shape=(2, 2), pixel_mm=1, angles=[0, 1, 1])
+    twice = np.r_[np.arange(24), 5, 5]
+    select_views(open_scan(write_ball()), twice, tmp_path / "twice.zarr")
+    once, more = (engine.reconstruct(tmp_path / name, "fdk") for name in ("scan.zarr", "twice.zarr"))
+    # Repeated views share their arc, so FDK counts them once.
+    np.testing.assert_allclose(more, once, atol=0.02 * once.max())
+
+
+@pytest.mark.parametrize("views", [[], [24], [-1], [0, 99]])
+def test_D6_a_selection_of_nothing_or_of_views_that_are_not_there(write_ball, tmp_path, views):
+    with pytest.raises(ConfigError, match="no views|24 views"):
+        select_views(open_scan(write_ball()), np.array(views, dtype=int), tmp_path / "few.zarr")
+
+
+@pytest.mark.parametrize(("scale", "guess"), [(60_000.0, "counts"), (-1000.0, "Hounsfield")])
+def test_D7_counts_and_hounsfield_units(bring, scale, guess):
+    y = np.full((36, 24, 32), scale, np.float32)
+    with pytest.raises(DataError, match=rf"{guess}.*-log"):
+        bring(y)
+
+
+def test_D7_a_metal_ray_is_no_count(bring):
+    y = spoilt((slice(None), slice(None), slice(0, 5)), 60.0)
+    assert open_scan(bring(y)).projections[:].max() == 60
