@@ -9,13 +9,12 @@ stands. PSNR and SSIM against the 2.5 mm volume, data range 0.04 /mm (2000 HU).
 """
 
 import argparse
-import json
 import os
-import platform
-import subprocess
 import tempfile
 import time
 from pathlib import Path
+
+from record import write_record
 
 from volrecon import engine
 from volrecon.exchange import read_any_volume
@@ -79,12 +78,7 @@ def main():
                         flush=True,
                     )
     if options.out:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        machine = f"{platform.machine()}, {os.cpu_count()} cores"
-        record = {"command": "python bench/classical.py", "commit": commit, "machine": machine, "cells": cells}
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(options.out, "python bench/classical.py", cells=cells)
 
 
 if __name__ == "__main__":

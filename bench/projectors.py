@@ -10,13 +10,13 @@ medians of five calls after one that is not counted; quote their ratios, not the
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from record import write_record
 
 SIZES = {"128": (128, 128, 64), "256": (256, 256, 90)}
 
@@ -135,12 +135,7 @@ def main():
     results["fan 256, 16 slices, 180 views"] = fan_stack(256, 16, 180)
     print_table(results)
     if options.out:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        ).stdout.strip()
-        machine = f"{platform.processor() or platform.machine()}, {__import__('os').cpu_count()} cores"
-        record = {"command": "python bench/projectors.py", "commit": commit, "machine": machine, "seconds": results}
-        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(options.out, "python bench/projectors.py", seconds=results)
 
 
 def print_table(results):

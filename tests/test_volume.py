@@ -213,7 +213,10 @@ def test_memory_that_nobody_has():
 
 
 @settings(max_examples=40, deadline=None)
-@given(shape=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 70)), scale=st.sampled_from([1e-15, 1, 1e15]))
+@given(
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 70)),
+    scale=st.sampled_from([1e-15, 1, 1e15]),
+)
 def test_slice_dots(shape, scale):
     a, b = numbers(shape, 1) * scale, numbers(shape, 2)
     expected = (a.numpy().astype(np.float64) * b.numpy().astype(np.float64)).reshape(shape[0], -1)

@@ -82,8 +82,11 @@ def check(job: Job, base: Path = Path()) -> Checked:
     grid = job.grid.geometry() if job.grid else scan.grid or suggest_grid(scan.geometry)
     seen = coverage(grid, scan.geometry)
     reference = open_volume(job.reference) if job.reference else None
-    if reference and reference.geometry.shape != grid.shape:
-        raise DataError(f"the reference has shape {reference.geometry.shape}, the job's grid {grid.shape} (z, y, x)")
+    if reference and not _same_grid(reference.geometry, grid):
+        raise DataError(
+            f"the reference has {reference.geometry.shape} voxels of {reference.geometry.voxel_zyx_mm} mm (z, y, x), "
+            f"the job's grid {grid.shape} of {grid.voxel_zyx_mm} mm; give [grid] the reference's"
+        )
     unit = job.unit_per_mm or 2 * scan.water_per_mm
     return Checked(job, Path(job.out), scan, grid, resolve_method(job.method, base), unit, reference, seen)
 
@@ -185,7 +188,7 @@ def reconstruct(
     scan: Scan | str | Path,
     method: str | dict[str, Any] = "tv",
     grid: VolumeGeometry | None = None,
-    compute: Compute | None = None,
+    backend: str = "auto",
     callback: Callback | None = None,
 ) -> np.ndarray:
     """A scan as a volume in memory: attenuation in 1/mm, float32 (z, y, x).
@@ -194,14 +197,13 @@ def reconstruct(
         scan: an opened scan or its path.
         method: a recipe's name, or a table as in a job file.
         grid: the volume; default the scan's suggestion.
+        backend: projector; see `volrecon.projectors.BACKENDS`.
     """
     opened = scan if isinstance(scan, Scan) else open_scan(scan)
     volume = grid or opened.grid or suggest_grid(opened.geometry)
     warn_of_losses(coverage(volume, opened.geometry), opened)
-    compute = compute or Compute()
     unit = 2 * opened.water_per_mm
-    space = RamSpace(int(compute.block_mib * 2**20))
-    measurement = Measurement(opened.projections, opened.geometry, volume, space, unit, opened.noise, compute.backend)
+    measurement = Measurement(opened.projections, opened.geometry, volume, RamSpace(), unit, opened.noise, backend)
     x, _ = solve(resolve_method(method), measurement, callback)
     return x.read(0, volume.shape[0]).numpy() * np.float32(unit)
 
@@ -211,7 +213,11 @@ def space_of(compute: Compute, out: Path) -> AbstractContextManager[Space]:
     block_bytes = int(compute.block_mib * 2**20)
     if compute.tier == "ram":
         return nullcontext(RamSpace(block_bytes))
-    return ZarrSpace(Path(compute.scratch) if compute.scratch else out / "scratch", block_bytes)
+    return ZarrSpace(Path(compute.scratch) if compute.scratch else out, block_bytes)
+
+
+def _same_grid(a: VolumeGeometry, b: VolumeGeometry) -> bool:
+    return a.shape == b.shape and np.allclose(a.voxel_zyx_mm, b.voxel_zyx_mm, rtol=1e-4)
 
 
 def _claim(out: Path, overwrite: bool) -> None:

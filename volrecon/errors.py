@@ -49,7 +49,3 @@ class DivergedError(VolreconError):
 
 class GeometryWarning(UserWarning):
     """A geometry that can be used but loses something: truncation, unseen voxels, repeated angles."""
-
-
-class DataWarning(UserWarning):
-    """Data that can be used after a repair that is reported."""

@@ -8,6 +8,7 @@ import torch
 
 from volrecon.errors import ConfigError
 
+MOST_PHOTONS = 1e15
 MOST_ATTENUATION = 30.0  # exp(-30) photons of 1e9 are none: larger line integrals weigh nothing
 
 
@@ -32,8 +33,8 @@ class Noise:
         numbers = (self.photons, self.electronic, self.sigma_y)
         if not all(np.isfinite(n) and n >= 0 for n in numbers):
             raise ConfigError(f"noise parameters {numbers} must be finite and at least 0")
-        if self.kind == "poisson" and self.photons < 1:
-            raise ConfigError(f"photons is {self.photons:g}; Poisson noise needs at least 1 a pixel")
+        if self.kind == "poisson" and not 1 <= self.photons <= MOST_PHOTONS:
+            raise ConfigError(f"photons is {self.photons:g}; Poisson noise needs 1 to {MOST_PHOTONS:g} a pixel")
         if self.kind == "gaussian" and self.sigma_y <= 0:
             raise ConfigError(f"sigma_y is {self.sigma_y:g}; Gaussian noise needs a positive one")
 

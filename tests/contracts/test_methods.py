@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from conftest import CENTRE, GRID, MU, RADIUS, ball_projections, small_scan
+from balls import CENTRE, GRID, MU, RADIUS, ball_projections, small_scan
 
 from volrecon.errors import ConfigError
 from volrecon.noise import Noise

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from conftest import FAR, GRID, MU, ball_projections, small_scan
+from balls import FAR, GRID, MU, ball_projections, small_scan
 
 from volrecon import engine
 from volrecon.errors import ConfigError, GeometryError, GeometryWarning
@@ -88,9 +88,7 @@ def test_G5_a_shifted_detector_rolls_the_projection(beam, columns):
 
     def project(offset: float) -> np.ndarray:
         if beam == "cone":
-            scan = cone(
-                **FAR, detector_shape=(20, 40), pixel_mm=pixel, angles=ANGLES, detector_offset_mm=(0.0, offset)
-            )
+            scan = cone(**FAR, detector_shape=(20, 40), pixel_mm=pixel, angles=ANGLES, detector_offset_mm=(0.0, offset))
         else:
             scan = fan(**FAR, rows=20, columns=40, pixel_mm=pixel, angles=ANGLES, detector_offset_mm=offset)
         return projector(GRID, scan)(x)

@@ -1,11 +1,12 @@
 """Fault matrix, numerics: N2 (degenerate systems), N4 (numbers out of range), N5 (divergence)."""
 
+import itertools
 import json
 
 import numpy as np
 import pytest
 import torch
-from conftest import GRID, MU, ball_projections, small_scan
+from balls import GRID, MU, ball_projections, small_scan
 
 from volrecon import engine
 from volrecon.errors import ConfigError, DivergedError, ResourceError
@@ -52,7 +53,9 @@ def test_N4_numbers_out_of_range(name, key, value):
         resolve_method({"algorithm": name, key: value})
 
 
-@pytest.mark.parametrize(("name", "key"), [("tv", "rho"), ("sirt", "relaxation"), ("fdk", "cutoff"), ("tv", "iterations")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("tv", "rho"), ("sirt", "relaxation"), ("fdk", "cutoff"), ("tv", "iterations")]
+)
 def test_N4_zero_where_it_means_nothing(name, key):
     with pytest.raises(ConfigError, match=rf"\n  {key}: .*greater than"):
         resolve_method({"algorithm": name, key: 0})
@@ -73,7 +76,7 @@ def test_N4_a_heavy_weight_is_not_divergence(lam):
     data = measured(ball_projections(small_scan("parallel")))
     infos = []
     x, _ = engine.solve(METHODS["tv"](lam=lam, iterations=25), data, lambda p: infos.append(p.info.residual))
-    assert sum(b > a for a, b in zip(infos, infos[1:], strict=False)) > engine.RISES
+    assert sum(b > a for a, b in itertools.pairwise(infos)) > engine.RISES
     assert torch.isfinite(x.read(0, 20)).all()
 
 
@@ -141,7 +144,9 @@ def test_N5_a_diverged_run_leaves_no_volume(write_ball, tmp_path, monkeypatch):
     write_ball()
     monkeypatch.setitem(METHODS, "scripted", Scripted)
     monkeypatch.setattr(Scripted, "model_fields", Scripted.model_fields, raising=False)
-    checked = engine.check(Job(scan="scan.zarr", out="run", method={"algorithm": "scripted", "iterations": 9}), tmp_path)
+    checked = engine.check(
+        Job(scan="scan.zarr", out="run", method={"algorithm": "scripted", "iterations": 9}), tmp_path
+    )
     object.__setattr__(checked.method, "residuals", tuple(10.0**k for k in range(9)))
     with pytest.raises(DivergedError):
         engine.run(checked)

@@ -1,11 +1,12 @@
 """scan.zarr: what goes in comes out, in any blocks, and nothing half-written can be opened."""
 
 import hashlib
+import itertools
 import json
 
 import numpy as np
 import pytest
-from conftest import GRID, ball_projections, small_scan
+from balls import GRID, ball_projections, small_scan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +34,7 @@ def test_round_trip(write_ball, beam):
 def test_any_blocks_give_the_same_bytes(tmp_path_factory, cuts, dtype):
     y = ball_projections(small_scan("cone", 3))
     edges = [0, *sorted(cuts), 36]
-    blocks = (np.asfortranarray(y[a:b].astype(dtype)) for a, b in zip(edges, edges[1:], strict=False))
+    blocks = (np.asfortranarray(y[a:b].astype(dtype)) for a, b in itertools.pairwise(edges))
     path = tmp_path_factory.mktemp("blocks") / "scan.zarr"
     write_scan(path, ScanHeader(small_scan("cone", 3)), blocks)
     assert np.array_equal(open_scan(path).projections[:], y)

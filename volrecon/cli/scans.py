@@ -31,7 +31,7 @@ def numbers(text: str, count: int, name: str) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) not in (1, count):
+    if len(values) not in (1, count) or not np.isfinite(values).all():
         raise ConfigError(f"{name} is {text!r:.60}; give one number or {count}, separated by commas")
     return values * count if len(values) == 1 else values
 
@@ -156,7 +156,7 @@ def select(
     opened = open_scan(scan)
     chosen = np.arange(opened.geometry.views)
     if views is not None:
-        chosen = _indices(views)
+        chosen = _indices(views, opened.geometry.views)
     if arc is not None:
         chosen = chosen[_in_arc(opened.geometry.angles, arc)[chosen]]
     if every is not None:
@@ -167,12 +167,16 @@ def select(
     say(f"{len(chosen)} of {opened.geometry.views} views; wrote {out}")
 
 
-def _indices(path: Path) -> np.ndarray:
+def _indices(path: Path, count: int) -> np.ndarray:
     try:
         text = path.read_text(encoding="utf-8")
-        return np.array([int(line) for line in text.replace(",", " ").split()], dtype=int)
+        indices = [int(line) for line in text.replace(",", " ").split()]
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a list of view indices: {error}") from error
+    wrong = [index for index in indices if not 0 <= index < count]
+    if wrong:
+        raise ConfigError(f"{path}: views {wrong[:5]} are not in a scan of {count} views")
+    return np.array(indices, dtype=int)
 
 
 def _in_arc(angles: np.ndarray, arc: str) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 
 from volrecon.solvers.problem import Info, Iterative, LeastSquares, State
-from volrecon.volume import Slab, slice_dots, sweep
+from volrecon.volume import Slab, Space, Volume, slice_dots, sweep
 
 
 class SIRT(Iterative):
@@ -24,15 +24,13 @@ class SIRT(Iterative):
     def init(self, problem: LeastSquares) -> State:
         space, A = problem.space, problem.A
         ones = space.full(A.domain_shape, 1.0)
-        row_sums = A(ones)
-        R = space.empty(A.range_shape)
-        sweep(space, _inverted, [row_sums], [R])
+        R = A(ones)
         ones.release()
-        row_sums.release()
+        _invert(space, R)
         ones = space.full(A.range_shape, 1.0)
-        C = space.empty(A.domain_shape)
-        sweep(space, _inverted, [A.T(ones)], [C])
+        C = space.of(A.T(ones))
         ones.release()
+        _invert(space, C)
         return State(0, {"x": space.zeros(A.domain_shape), "R": R, "C": C})
 
     def step(self, problem: LeastSquares, state: State) -> tuple[State, Info]:
@@ -59,7 +57,14 @@ class SIRT(Iterative):
         return State(state.step + 1, {**state.volumes, "x": x_next}), info
 
 
-def _inverted(slab: Slab, sums: torch.Tensor) -> tuple[list, list]:
-    # Sums below a millionth of the largest come from rays that only graze the volume's fading border.
-    floor = 1e-6 * float(sums.max()) if sums.numel() else 0.0
-    return [torch.where(sums > floor, 1.0 / sums.clamp(min=1e-30), torch.zeros_like(sums))], []
+def _invert(space: Space, sums: Volume) -> None:
+    """1 / sums in place, 0 where a sum is below a millionth of the largest: rays that only graze the fading border."""
+    largest = 0.0
+    for start, stop in space.blocks(sums.shape):
+        largest = max(largest, float(sums.read(start, stop).max()))
+    floor = 1e-6 * largest
+
+    def invert(slab: Slab, block: torch.Tensor) -> tuple[list, list]:
+        return [torch.where(block > floor, 1.0 / block.clamp(min=1e-30), torch.zeros_like(block))], []
+
+    sweep(space, invert, [sums], [sums])

@@ -98,7 +98,9 @@ class StoredArray(Readable):
         start, stop, _ = key.indices(self.shape[0])
         try:
             block = np.asarray(self.array[start:stop])
-        except Exception as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # every codec fails in its own way
             bad = self.damaged(start, stop)
             raise IntegrityError(f"{self.folder}: damaged chunks {', '.join(bad) or '(unknown)'}: {error}") from error
         if not self.partial:
