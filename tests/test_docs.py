@@ -25,10 +25,11 @@ def shell(line, cwd):
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_run_and_its_python_too(tmp_path):
+    (tmp_path / "configs").symlink_to(ROOT / "configs")
     (commands,) = blocks(README, "bash")
     for line in commands.strip().splitlines():
         shell(line, tmp_path)
-    for name in ("tv/volume.zarr", "tv/report.png", "difference.png", "tv.nii.gz", "half.zarr"):
+    for name in ("tv/volume.zarr", "tv/report.png", "difference.png", "tv.nii.gz", "half.zarr", "job/report.png"):
         assert (tmp_path / name).exists()
     (snippet,) = blocks(README, "python")
     done = subprocess.run([sys.executable, "-c", snippet], cwd=tmp_path, capture_output=True, text=True, check=False)

@@ -87,8 +87,17 @@ def check(job: Job, base: Path = Path()) -> Checked:
             f"the reference has {reference.geometry.shape} voxels of {reference.geometry.voxel_zyx_mm} mm (z, y, x), "
             f"the job's grid {grid.shape} of {grid.voxel_zyx_mm} mm; give [grid] the reference's"
         )
+    if reference and not _same_centre(reference.geometry, grid):
+        warnings.warn(
+            f"the reference is centred at {reference.geometry.centre_xyz_mm} mm (x, y, z), the job's grid at "
+            f"{grid.centre_xyz_mm} mm; they are compared voxel by voxel all the same",
+            GeometryWarning,
+            stacklevel=2,
+        )
     unit = job.unit_per_mm or 2 * scan.water_per_mm
-    return Checked(job, Path(job.out), scan, grid, resolve_method(job.method, base), unit, reference, seen)
+    method = resolve_method(job.method, base)
+    method.check(scan.geometry, grid, job.compute.backend)
+    return Checked(job, Path(job.out), scan, grid, method, unit, reference, seen)
 
 
 def warn_of_losses(seen: Coverage, scan: Scan) -> None:
@@ -218,6 +227,10 @@ def space_of(compute: Compute, out: Path) -> AbstractContextManager[Space]:
 
 def _same_grid(a: VolumeGeometry, b: VolumeGeometry) -> bool:
     return a.shape == b.shape and np.allclose(a.voxel_zyx_mm, b.voxel_zyx_mm, rtol=1e-4)
+
+
+def _same_centre(a: VolumeGeometry, b: VolumeGeometry) -> bool:
+    return np.allclose(a.centre_xyz_mm, b.centre_xyz_mm, rtol=0, atol=0.1 * min(a.voxel_zyx_mm))
 
 
 def _claim(out: Path, overwrite: bool) -> None:

@@ -17,6 +17,7 @@ from volrecon.volume import RamSpace
 
 ROWS_AT_ONCE = 16
 LARGEST_LINE_INTEGRAL = 50.0
+WATER_PER_MM = 0.02
 
 
 def import_scan(
@@ -69,6 +70,13 @@ def import_volume(
     attributes = {"provenance": {"file": source.name}, "water_per_mm": water_per_mm}
     write_volume(out, readable, data.geometry, RamSpace(), attributes, overwrite=overwrite)
     return list(data.notes)
+
+
+def water_of(path: Path, given: float | None) -> float:
+    """Water's attenuation in 1/mm: as given, else as a `volume.zarr` states it, else 0.02."""
+    if given is None and (path / "zarr.json").exists():
+        return float(open_volume(path).attributes.get("water_per_mm", WATER_PER_MM))
+    return given or WATER_PER_MM
 
 
 def read_any_volume(path: Path, hints: Hints, water_per_mm: float) -> tuple[np.ndarray, VolumeGeometry, list[str]]:

@@ -16,6 +16,7 @@ from volrecon.phantoms import anatomy
 from volrecon.projectors import projector
 from volrecon.resample import resampled
 from volrecon.store import ScanHeader, write_scan, write_volume
+from volrecon.store.output import check_free
 from volrecon.volume import RamSpace, RamVolume
 
 Beam = Literal["cone", "fan", "parallel", "helical"]
@@ -31,7 +32,8 @@ class Setup:
     Attributes:
         beam: trajectory.
         views: projections over the whole arc.
-        arc_deg: angle the gantry turns in all; views are spaced evenly and the end is left out.
+        arc_deg: angle the gantry turns in all; views are spaced evenly and the end is left out. None is one turn; for
+            a helix as many as carry the beam past the object.
         source_to_object_mm, source_to_detector_mm: cone, fan, helical.
         detector_shape: pixels (v, u).
         pixel_mm: at the detector, square.
@@ -40,7 +42,7 @@ class Setup:
 
     beam: Beam
     views: int
-    arc_deg: float = 360.0
+    arc_deg: float | None = None
     source_to_object_mm: float | None = None
     source_to_detector_mm: float | None = None
     detector_shape: tuple[int, int] | None = None
@@ -95,9 +97,9 @@ def design_scan(setup: Setup, reference: np.ndarray, grid: VolumeGeometry, water
         raise ConfigError(f"source_to_object_mm is {sod:g} mm, but the object reaches {radius:.4g} mm from the axis")
     if setup.views < 1:
         raise ConfigError(f"views is {setup.views}; give at least 1")
-    angles = np.deg2rad(setup.arc_deg) * np.arange(setup.views) / setup.views
     half_width = radius if setup.beam == "parallel" else sdd * math.tan(math.asin(radius / sod))
     columns = 2 * math.ceil(half_width / pixel) + 2
+    angles = np.deg2rad(setup.arc_deg or 360.0) * np.arange(setup.views) / setup.views
     if setup.beam in ("fan", "parallel"):
         rows, columns = setup.detector_shape or (grid.shape[0], columns)
         pitch = grid.voxel_zyx_mm[0]
@@ -120,6 +122,8 @@ def design_scan(setup: Setup, reference: np.ndarray, grid: VolumeGeometry, water
         )
     shape = setup.detector_shape or (max(8, columns // 4), columns)
     pitch = setup.pitch_mm or 0.8 * shape[0] * pixel / magnification
+    turns = 2 * half_height / abs(pitch) + 1
+    angles = np.deg2rad(setup.arc_deg or 360.0 * turns) * np.arange(setup.views) / setup.views
     return helical(
         source_to_object_mm=sod,
         source_to_detector_mm=sdd,
@@ -143,6 +147,7 @@ def write_simulation(
 
     `header.grid` is the reference's grid.
     """
+    check_free(truth, overwrite)
     fine, reference = volumes
     grid = header.grid
     if grid is None or grid.shape != reference.shape:

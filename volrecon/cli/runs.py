@@ -73,7 +73,7 @@ def _checked(
     # Paths typed at the prompt are relative to where one stands, those in the file to the file.
     given = {
         "scan": str(scan.absolute()) if scan else None,
-        "method": method,
+        "method": str(Path(method).absolute()) if method and method.endswith(".toml") else method,
         "out": str(out.absolute()) if out else None,
         "reference": str(reference.absolute()) if reference else None,
     }

@@ -8,7 +8,7 @@ import typer
 
 from volrecon.cli.app import app, say
 from volrecon.errors import ConfigError, DataError
-from volrecon.exchange import import_scan, import_volume, read_any_volume, select_views
+from volrecon.exchange import import_scan, import_volume, read_any_volume, select_views, water_of
 from volrecon.formats import Hints
 from volrecon.geometry import VolumeGeometry, coverage
 from volrecon.noise import Noise
@@ -56,7 +56,10 @@ def simulate(
     shape: Annotated[str, typer.Option(help="Voxels z,y,x of the phantom.")] = "96,128,128",
     geometry: Annotated[Beam, typer.Option(help="Trajectory.")] = "cone",
     views: Annotated[int, typer.Option(help="Number of projections.", min=1)] = 60,
-    arc: Annotated[float, typer.Option(help="Degrees the gantry turns in all.", min=0.001)] = 360.0,
+    arc: Annotated[
+        float | None,
+        typer.Option(help="Degrees the gantry turns in all; default 360, a helix past the object.", min=0.001),
+    ] = None,
     source_to_object_mm: Annotated[float | None, typer.Option(min=1e-3)] = None,
     source_to_detector_mm: Annotated[float | None, typer.Option(min=1e-3)] = None,
     detector: Annotated[str | None, typer.Option(help="Pixels rows,columns; default covers the object.")] = None,
@@ -67,7 +70,9 @@ def simulate(
     photons: Annotated[float | None, typer.Option(help="Photons a pixel in air; default no noise.", min=1)] = None,
     electronic_noise: Annotated[float, typer.Option(help="Readout noise in photons.", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    water_per_mm: Water = 0.02,
+    water_per_mm: Annotated[
+        float | None, typer.Option(help="Attenuation of water, 1/mm; default what a store states.")
+    ] = None,
     quantity: QuantityOption = None,
     key: Key = None,
     file_voxel_mm: VoxelText = None,
@@ -75,11 +80,14 @@ def simulate(
     overwrite: Overwrite = False,
 ) -> None:
     """Project a known volume into a scan, and keep the volume as a reference."""
+    if electronic_noise and not photons:
+        raise ConfigError("--electronic-noise is in photons: give --photons too")
     if phantom == (volume is not None):
         raise ConfigError("give either --volume FILE or --phantom")
+    water = water_of(volume or Path(), water_per_mm)
     if volume is not None:
         hints = volume_hints(key, file_voxel_mm, quantity)
-        values, grid, notes = read_any_volume(volume, hints, water_per_mm)
+        values, grid, notes = read_any_volume(volume, hints, water)
         for note in notes:
             say(note)
         fine, reference, grid = prepare(values, grid, voxel_mm, oversample)
@@ -87,7 +95,7 @@ def simulate(
         nz, ny, nx = counts(shape, 3, "--shape")
         size = voxel_mm or 320.0 / nx
         grid = VolumeGeometry((nz, ny, nx), (size, size, size))
-        fine, reference = make_phantom(grid, oversample, seed, water_per_mm)
+        fine, reference = make_phantom(grid, oversample, seed, water)
     pixels = counts(detector, 2, "--detector") if detector else None
     setup = Setup(
         geometry,
@@ -99,15 +107,16 @@ def simulate(
         pixel_mm,
         pitch_mm,
     )
-    scan = design_scan(setup, reference, grid, water_per_mm)
+    scan = design_scan(setup, reference, grid, water)
     seen = coverage(grid, scan)
+    seen.warn()
     noise = Noise("poisson", photons, electronic_noise) if photons else Noise()
     source = {"simulated_from": volume.name if volume else "phantom anatomy", "oversample": oversample, "seed": seed}
-    header = ScanHeader(scan, grid, noise, water_per_mm, source)
+    header = ScanHeader(scan, grid, noise, water, source)
     truth = truth or out.with_name(f"{out.name.removesuffix('.zarr')}-truth.zarr")
     write_simulation(out, truth, (fine, reference), header, oversample, seed, overwrite)
     sod, sdd = scan.source_to_object_mm[0], scan.source_to_detector_mm[0]
-    say(f"{scan.beam} beam, {scan.views} views over {arc:g} deg")
+    say(f"{scan.beam} beam, {scan.views} views{f' over {arc:g} deg' if arc else ''}")
     say(f"detector {scan.detector_shape} (v, u) of {scan.pixel_vu_mm} mm")
     say(f"source to object {sod:g} mm, to detector {sdd:g} mm; grid {grid.shape} of {grid.voxel_zyx_mm} mm")
     say(f"truncated: {open_scan(out).truncation():.1%} of the views; unseen: {seen.unseen:.1%} of the grid")

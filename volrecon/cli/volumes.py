@@ -7,9 +7,9 @@ import numpy as np
 import typer
 
 from volrecon.cli.app import app, say
-from volrecon.cli.scans import Key, QuantityOption, VoxelText, Water, volume_hints
+from volrecon.cli.scans import Key, QuantityOption, VoxelText, volume_hints
 from volrecon.errors import DataError, IntegrityError
-from volrecon.exchange import export_volume, read_any_volume
+from volrecon.exchange import export_volume, read_any_volume, water_of
 from volrecon.figures import difference_figure
 from volrecon.formats import Hints, format_of, read_geometry
 from volrecon.geometry import ScanGeometry, VolumeGeometry, coverage, suggest_grid
@@ -63,24 +63,25 @@ def compare(
     a: Annotated[Path, typer.Argument(help="The reference: a volume.zarr or an outside file.")],
     b: Annotated[Path, typer.Argument(help="The volume that is judged.")],
     out: Annotated[Path, typer.Option(help="PNG of both and their difference.")] = Path("difference.png"),
-    data_range: Annotated[float | None, typer.Option(help="In 1/mm; default twice water, +1000 HU.")] = None,
-    water_per_mm: Water = 0.02,
+    data_range: Annotated[float | None, typer.Option(help="In 1/mm; default twice water, +1000 HU.", min=1e-9)] = None,
+    water_per_mm: Annotated[float | None, typer.Option(help="Attenuation of water; default what A states.")] = None,
 ) -> None:
     """PSNR and SSIM of B against A, with the data range stated, and a picture of the difference."""
-    (first, grid, _), (second, other, _) = (read_any_volume(path, Hints(), water_per_mm) for path in (a, b))
+    water = water_of(a, water_per_mm)
+    (first, grid, _), (second, other, _) = (read_any_volume(path, Hints(), water) for path in (a, b))
     if grid.shape != other.shape or not np.allclose(grid.voxel_zyx_mm, other.voxel_zyx_mm, rtol=1e-4):
         raise DataError(
             f"{a} has {grid.shape} voxels of {grid.voxel_zyx_mm} mm, {b} {other.shape} of {other.voxel_zyx_mm} mm; "
             f"reconstruct both on one grid ([grid] of the job)"
         )
-    score = compare_volumes(first, second, data_range or 2 * water_per_mm)
+    score = compare_volumes(first, second, data_range or 2 * water)
     for row in score_table({b.name: score}):
         say("  ".join(f"{cell:>24}" if k == 0 else f"{cell:>10}" for k, cell in enumerate(row)))
     planes = {"axial": score.axial, "coronal": score.coronal, "sagittal": score.sagittal}
     say("PSNR by plane: " + ", ".join(f"{name} {plane.psnr:.2f}" for name, plane in planes.items()))
     say(f"rmse {score.rmse:.3g} /mm, largest difference {score.max_abs_error:.3g} /mm")
     names = (a.name, b.name) if a.name != b.name else (str(a.parent.name), str(b.parent.name))
-    difference_figure(out, first, second, grid.voxel_zyx_mm, names=names, water_per_mm=water_per_mm)
+    difference_figure(out, first, second, grid.voxel_zyx_mm, names=names, water_per_mm=water)
     say(f"wrote {out}")
 
 

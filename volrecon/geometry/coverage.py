@@ -20,12 +20,10 @@ class Coverage:
     Attributes:
         unseen: seen by no view.
         truncated_u: of the (voxel, view) pairs within the inscribed cylinder, those beside the detector.
-        truncated_v: likewise above or below the detector.
     """
 
     unseen: float
     truncated_u: float
-    truncated_v: float
 
     def warn(self) -> None:
         """Warn (`GeometryWarning`) of voxels that no view sees."""
@@ -52,21 +50,20 @@ def coverage(volume: VolumeGeometry, scan: ScanGeometry) -> Coverage:
     in_cylinder = (((points[:, :2] - volume.centre_xyz_mm[:2]) / half) ** 2).sum(1) <= 1
     rows, columns = scan.detector_shape
     seen = np.zeros(len(points), dtype=bool)
-    beside = above = pairs = 0
+    beside = pairs = 0
     for forms in scan.pixel_forms()[_sampled(scan.views, 180).astype(int)]:
         column, row = _pixels(forms, points)
         inside_u = (column > -0.5) & (column < columns - 0.5)
         inside_v = (row > -0.5) & (row < rows - 0.5)
         seen |= inside_u & inside_v
         beside += int((~inside_u & in_cylinder).sum())
-        above += int((~inside_v & in_cylinder).sum())
         pairs += int(in_cylinder.sum())
     if not seen.any():
         raise GeometryError(
             f"no view sees the volume: 100% of it is outside the beam (centre {volume.centre_xyz_mm} mm, size "
             f"{tuple(float(s) for s in np.round(volume.size_xyz_mm, 3))} mm). Check its centre and the distances."
         )
-    return Coverage(float(1 - seen.mean()), beside / max(pairs, 1), above / max(pairs, 1))
+    return Coverage(float(1 - seen.mean()), beside / max(pairs, 1))
 
 
 def suggest_grid(scan: ScanGeometry, voxel_mm: float | None = None) -> VolumeGeometry:

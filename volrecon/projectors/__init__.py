@@ -47,6 +47,8 @@ def projector(
         backend = "astra-cuda-fan" if scan_geometry.beam == "fan" else "astra-cuda"
     elif backend == "auto":
         backend = "joseph"
+    elif device == "cuda" and not backend.startswith("astra-cuda"):
+        raise ConfigError(f"backend {backend} runs on the CPU; for device='cuda' use auto or astra")
     return backend_class(backend)(volume_geometry, scan_geometry)
 
 

@@ -6,7 +6,8 @@ bilinear interpolation there, its weight the ray's length between two planes (Jo
 outside the volume are air, so the outermost half voxel fades out.
 
 `forward` and `adjoint` evaluate p and q from absolute indices with the same expressions, in float64 and without
-fast-math: the pair is matched to rounding, and a slab, a row block or another thread count gives the same bytes.
+fast-math: the pair is matched to rounding, and a view block, a row block or another thread count gives the same bytes.
+So does a slab in the backprojection; forward projections of slabs are sums, equal to rounding.
 The slow plane axis p, the fast one q and the memory strides depend on the march axis alone:
 
     march x: p = z, q = y        march y: p = z, q = x        march z: p = y, q = x

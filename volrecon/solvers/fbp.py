@@ -3,7 +3,7 @@
 import numpy as np
 
 from volrecon.errors import ConfigError
-from volrecon.geometry import ScanGeometry
+from volrecon.geometry import ScanGeometry, VolumeGeometry
 from volrecon.solvers.filtered import Filtered
 
 
@@ -13,7 +13,7 @@ class FBP(Filtered):
     Arcs of any length: redundant rays are weighted (Parker), missing ones stay missing.
     """
 
-    def check(self, scan: ScanGeometry) -> None:
+    def check(self, scan: ScanGeometry, volume: VolumeGeometry, backend: str) -> None:
         in_plane = np.abs(scan.directions()[:, 2]) <= 1e-6 * np.linalg.norm(scan.directions(), axis=1)
         if scan.beam == "cone" or not in_plane.all():
             raise ConfigError(

@@ -1,6 +1,5 @@
 """Filtered backprojection as steps: filter once, then one slab a step."""
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from volrecon.geometry import ScanGeometry
 from volrecon.projectors.backproject import VoxelBackprojector
 from volrecon.solvers.filtering import (
     Window,
@@ -48,13 +46,9 @@ class Filtered(Method[FilteredProjections]):
     cutoff: Annotated[float, Field(gt=0, le=1)] = 1.0
     nonnegative: bool = False
 
-    @abstractmethod
-    def check(self, scan: ScanGeometry) -> None:
-        """Raise a ConfigError that names the method to use instead."""
-
     def prepare(self, measurement: Measurement) -> FilteredProjections:
         m = measurement
-        self.check(m.scan)
+        self.check(m.scan, m.volume, m.backend)
         each, full_turn = angular_weights(m.scan)
         weights = (redundancy_weights(m.scan, full_turn) * each[:, None]).astype(np.float32)
         weights /= np.float32(m.unit_per_mm)

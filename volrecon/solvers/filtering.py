@@ -145,9 +145,12 @@ def _largest_gap(angles: np.ndarray, period: float) -> float:
 
 
 def _typical(angles: np.ndarray, period: float) -> float:
-    """The largest gap that still counts as closed: three times the mean gap between different angles."""
-    distinct = np.unique(np.round(np.mod(angles, period), 9))
-    return 3 * period / len(distinct) + 1e-9
+    """The largest gap that still counts as closed: three times the mean gap between different angles.
+
+    With few views that would take an open arc for a closed one: then a quarter of the period, or an even spacing.
+    """
+    mean = period / len(np.unique(np.round(np.mod(angles, period), 9)))
+    return max(mean, min(3 * mean, period / 4)) * (1 + 1e-6)
 
 
 def _cells(angles: np.ndarray, period: float) -> np.ndarray:

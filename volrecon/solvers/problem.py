@@ -56,7 +56,10 @@ class State:
 
 @dataclass(frozen=True)
 class Info:
-    """What a step tells: `residual` is ||y - Ax|| / ||y|| in the weighted norm, `change` ||x' - x|| / ||x'||."""
+    """What a step tells: `residual` is ||y - Ax|| / ||y|| in the weighted norm, `change` ||x' - x|| / ||x'||.
+
+    SIRT tells the residual of the x it started from: that of the new one would cost another projection.
+    """
 
     residual: float | None = None
     change: float | None = None
@@ -72,6 +75,10 @@ class Method(Strict, ABC, Generic[Problem]):
     """
 
     kind: ClassVar[Literal["direct", "iterative"]]
+
+    @abstractmethod
+    def check(self, scan: ScanGeometry, volume: VolumeGeometry, backend: str) -> None:
+        """Raise a ConfigError where this method or the projector cannot serve the geometry; computes nothing."""
 
     @abstractmethod
     def prepare(self, measurement: Measurement) -> Problem:
@@ -170,6 +177,9 @@ class Iterative(Method[LeastSquares]):
     iterations: int
     weights: Literal["noise", "none"] = "noise"
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def check(self, scan: ScanGeometry, volume: VolumeGeometry, backend: str) -> None:
+        projector(volume, scan, backend)
 
     def prepare(self, measurement: Measurement) -> LeastSquares:
         return least_squares(measurement, self.weights)

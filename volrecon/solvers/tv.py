@@ -30,7 +30,7 @@ class TV(Iterative):
         lam: weight of the total variation, relative to the normalised operator, in the run's unit.
         rho: ADMM penalty; it changes the speed, not the limit.
         cg_iterations: CG iterations a step; each costs one projection and one backprojection.
-        nonnegative: keep x >= 0.
+        nonnegative: keep x >= 0, up to what ADMM has left of the constraint when it stops.
     """
 
     iterations: Annotated[int, Field(ge=1)] = 40

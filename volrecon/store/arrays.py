@@ -37,6 +37,8 @@ def create_array(
         fill_value=float("nan"),
         compressors=[ZstdCodec(level=1), Crc32cCodec()] if compressed else [Crc32cCodec()],
         dimension_names=dimension_names,
+        # A chunk that is all NaN (a masked detector row) is data too: left out, it would count as missing.
+        config={"write_empty_chunks": True},
     )
 
 

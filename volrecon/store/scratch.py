@@ -34,7 +34,7 @@ class ZarrVolume(Volume):
             self.array[start : start + len(block)] = block.numpy()
         except OSError as error:
             raise ResourceError(
-                f"cannot write scratch {self.folder}: {error}. Free space there or use --scratch."
+                f"cannot write scratch {self.folder}: {error}. Free space there or --set compute.scratch=FOLDER."
             ) from error
 
     def release(self) -> None:

@@ -64,7 +64,7 @@ def write_volume(
                 )
             level[start:stop] = block
             digest.update(block.tobytes())
-        shapes = _build_pyramid(group, level, space)
+        shapes = _build_pyramid(group, level)
         group.attrs["ome"] = _multiscales(geometry, shapes)
         group.attrs["volrecon"] = {
             **attributes,
@@ -107,7 +107,7 @@ def _create_level(group: zarr.Group, name: str, shape: tuple[int, ...]) -> zarr.
     return create_array(group, name, shape, (chunk_height(shape), *shape[1:]), AXES)
 
 
-def _build_pyramid(group: zarr.Group, level: zarr.Array, space: Space) -> list[tuple[int, ...]]:
+def _build_pyramid(group: zarr.Group, level: zarr.Array) -> list[tuple[int, ...]]:
     """Halve every axis by averaging until the volume is small; the shapes of all levels."""
     shapes = [tuple(level.shape)]
     while max(shapes[-1]) > SMALLEST_LEVEL and min(shapes[-1]) >= 2:
