@@ -83,13 +83,11 @@ def suggest_grid(scan: ScanGeometry, voxel_mm: float | None = None) -> VolumeGeo
     voxel = float(voxel_mm or pixel_u / scan.magnification)
     wide = max(1, math.ceil(2 * radius / voxel - 1e-6))
     low, high = _height(scan, radius)
-    if scan.beam == "fan" or (scan.beam == "parallel" and np.allclose(scan.source[:, 2], 0)):
-        voxel_z, high_count = (
-            (pixel_v, rows) if voxel_mm is None else (voxel, max(1, math.ceil((high - low) / voxel - 1e-6)))
-        )
-    else:
-        voxel_z, high_count = voxel, max(1, math.ceil((high - low) / voxel - 1e-6))
-    return VolumeGeometry((high_count, wide, wide), (voxel_z, voxel, voxel), (0.0, 0.0, (low + high) / 2))
+    # In a stack every detector row is one slice.
+    stack = scan.beam == "fan" or (scan.beam == "parallel" and np.allclose(scan.source[:, 2], 0))
+    voxel_z = pixel_v if stack and voxel_mm is None else voxel
+    slices = max(1, math.ceil((high - low) / voxel_z - 1e-6))
+    return VolumeGeometry((slices, wide, wide), (voxel_z, voxel, voxel), (0.0, 0.0, (low + high) / 2))
 
 
 def _check_source(volume: VolumeGeometry, scan: ScanGeometry) -> None:

@@ -26,7 +26,9 @@ class FDK(Filtered):
         # What the filter takes from one view must hold for all, and its rows must run across the axis.
         u = scan.u / np.linalg.norm(scan.u, axis=1, keepdims=True)
         centre = (scan.detector * u).sum(1)
-        uneven = max(np.ptp(scan.source_to_detector_mm), np.ptp(centre), np.ptp(scan.detector[:, 2])) / radius.mean()
+        width = scan.detector_shape[1] * np.linalg.norm(scan.u, axis=1)
+        parts = (scan.source_to_detector_mm, centre, scan.detector[:, 2], width)
+        uneven = max(np.ptp(part) for part in parts) / radius.mean()
         if uneven > ROUND or np.abs(u[:, 2]).max() > LEANING:
             raise ConfigError(
                 f"fdk needs one detector position for all views and rows across the axis; here they vary "
