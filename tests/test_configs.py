@@ -7,7 +7,7 @@ from balls import small_scan
 from volrecon import engine
 from volrecon.engine import describe
 from volrecon.errors import ConfigError
-from volrecon.formats import read_geometry
+from volrecon.formats import Frame, read_geometry
 from volrecon.geometry import coverage
 from volrecon.jobs import load_job, recipe_names, resolve_method
 from volrecon.resources import resource
@@ -51,7 +51,7 @@ def test_every_algorithm_has_a_recipe_with_its_defaults(name):
 def test_geometries_state_a_scan_that_sees_its_grid(name):
     stated = load_toml(CONFIGS / "geometry" / name)
     angles = np.deg2rad(np.arange(0, 360, 5.0)) if stated["angles"].get("from_data") else None
-    scan = read_geometry(CONFIGS / "geometry" / name, angles)
+    scan = read_geometry(CONFIGS / "geometry" / name, None if angles is None else Frame((1, 1), len(angles), angles))
     assert scan.grid is not None
     assert coverage(scan.grid, scan.scan).unseen < 0.25
     assert scan.scan.views == (72 if angles is not None else stated["angles"]["count"])

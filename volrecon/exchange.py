@@ -22,7 +22,7 @@ WATER_PER_MM = 0.02
 
 def import_scan(
     source: Path,
-    geometry: Path,
+    geometry: Path | None,
     out: Path,
     hints: Hints,
     water_per_mm: float = 0.02,
@@ -30,7 +30,10 @@ def import_scan(
     bad_pixels: BadPixels = "refuse",
     overwrite: bool = False,
 ) -> list[str]:
-    """Projections in an outside file, with a geometry.toml, as `scan.zarr`; one line for everything assumed.
+    """Projections in an outside file as `scan.zarr`; one line for everything assumed.
+
+    Args:
+        geometry: a geometry file; None where the projections' own file states the scan.
 
     Raises:
         DataError: wrong shapes, counts instead of line integrals, values that are not finite.
@@ -40,15 +43,20 @@ def import_scan(
     if reader is None:
         raise ConfigError(f"{source}: the format {format_of(source).name} holds no projections")
     data = reader(source, hints)
-    stated = read_geometry(geometry, data.angles)
+    stated = read_geometry(geometry, data.frame) if geometry else data.stated
+    if stated is None:
+        raise ConfigError(f"{source} does not say where the rays are; give a geometry file (--geometry)")
     shape = tuple(data.projections.shape)
     if shape != stated.scan.shape:
-        raise DataError(
-            f"{source} has projections of shape {shape} (v, angle, u), but {geometry} states {stated.scan.shape}"
-        )
+        said = f"{geometry or 'its geometry'} states {stated.scan.shape}"
+        raise DataError(f"{source} has projections of shape {shape} (v, angle, u), but {said}")
     _check_line_integrals(source, data.projections)
     header = ScanHeader(
-        stated.scan, stated.grid, noise or Noise(), water_per_mm, {"file": source.name, "geometry": geometry.name}
+        stated.scan,
+        stated.grid,
+        noise or Noise(),
+        water_per_mm,
+        {"file": source.name, "geometry": (geometry or source).name},
     )
     masked = write_scan(out, header, _row_blocks(data.projections), overwrite, bad_pixels)
     notes = [*data.notes, *stated.notes]

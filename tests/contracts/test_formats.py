@@ -7,7 +7,9 @@ import pytest
 
 from volrecon.errors import ConfigError, DataError, ResourceError, VolreconError
 from volrecon.formats import FORMATS, Format, Hints, VolumeData, format_of
-from volrecon.formats.base import SlicedArray, float32_slices, reading, replacing
+from volrecon.formats.agreement import float32_slices
+from volrecon.formats.base import SlicedArray
+from volrecon.formats.files import reading, replacing
 from volrecon.geometry import VolumeGeometry
 
 GRID = VolumeGeometry((5, 4, 3), (1.5, 0.5, 0.25), (1.0, -2.0, 3.0))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from volrecon.errors import ConfigError, DataError, GeometryError, GeometryWarning, VolreconError
-from volrecon.formats import read_geometry, write_vectors
+from volrecon.formats import Frame, read_geometry, write_vectors
 from volrecon.geometry import ScanGeometry, VolumeGeometry, cone, fan, from_vectors, helical, parallel
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "geometry"
@@ -33,7 +33,8 @@ DISTANCES = {"source_to_object_mm": 500.0, "source_to_detector_mm": 1000.0}
 def read(tmp_path: Path, text: str, data_angles: np.ndarray | None = None):
     path = tmp_path / "geometry.toml"
     path.write_text(text, encoding="utf-8")
-    return read_geometry(path, data_angles)
+    frame = None if data_angles is None else Frame((1, 1), len(data_angles), np.asarray(data_angles))
+    return read_geometry(path, frame)
 
 
 def refused(tmp_path: Path, text: str, kind: type[VolreconError] = ConfigError, data_angles=None) -> str:
@@ -279,7 +280,7 @@ def test_example_of_a_cone():
 
 def test_example_of_htc2022():
     t = np.radians(0.5 * np.arange(720))
-    scan = read_geometry(CONFIGS / "htc2022.toml", t).scan
+    scan = read_geometry(CONFIGS / "htc2022.toml", Frame((1, 560), len(t), t)).scan
     # The data's own frame: source at SOD (cos t, sin t), detector columns along (-sin t, cos t).
     np.testing.assert_allclose(scan.source[:, :2], 410.66 * np.stack([np.cos(t), np.sin(t)], 1), atol=1e-9)
     np.testing.assert_allclose(scan.u[:, :2], 0.2 * np.stack([-np.sin(t), np.cos(t)], 1), atol=1e-12)

@@ -44,7 +44,7 @@ def test_sinogram_with_its_geometry():
     path = real("proj/htc2022_ta_full.npz")
     data = format_of(path).read_projections(path, Hints())
     with pytest.warns(GeometryWarning, match="1 of 721 angles repeat"):
-        stated = read_geometry(ROOT / "configs" / "geometry" / "htc2022.toml", data.angles)
+        stated = read_geometry(ROOT / "configs" / "geometry" / "htc2022.toml", data.frame)
     assert stated.scan.shape == data.projections.shape == (1, 721, 560)
 
 

@@ -6,16 +6,33 @@ A new format is one module with a `FORMAT`, and one line below; the contract sui
 from pathlib import Path
 
 from volrecon.errors import ConfigError
-from volrecon.formats import nifti, npy, npz, tiff
-from volrecon.formats.base import AxisOrder, Format, Hints, ProjectionData, Quantity, Sliceable, VolumeData
-from volrecon.formats.geometry_toml import StatedScan, read_geometry
+from volrecon.formats import geometry_toml, nifti, npy, npz, tiff
+from volrecon.formats.base import (
+    AxisOrder,
+    Counts,
+    Format,
+    Frame,
+    GeometryFormat,
+    Hints,
+    PixelGrid,
+    ProjectionData,
+    Quantity,
+    Sliceable,
+    StatedScan,
+    VolumeData,
+)
 from volrecon.formats.number_files import read_vectors, write_vectors
 
 __all__ = [
     "FORMATS",
+    "GEOMETRIES",
     "AxisOrder",
+    "Counts",
     "Format",
+    "Frame",
+    "GeometryFormat",
     "Hints",
+    "PixelGrid",
     "ProjectionData",
     "Quantity",
     "Sliceable",
@@ -33,6 +50,26 @@ FORMATS: dict[str, Format] = {
     "nifti": nifti.FORMAT,
     "tiff": tiff.FORMAT,
 }
+
+GEOMETRIES: dict[str, GeometryFormat] = {
+    "toml": geometry_toml.FORMAT,
+}
+"""Files that say where the rays are, and hold no projections."""
+
+
+def read_geometry(path: Path, frame: Frame | None = None) -> StatedScan:
+    """The scan that a geometry file states; `frame` is what the projections' own file says, if it is at hand.
+
+    Raises:
+        ConfigError: no geometry format goes by that suffix, or the format needs the projections.
+        DataError: damaged, or it disagrees with the projections.
+        GeometryError: distances or angles that no scanner has.
+    """
+    found = [g for g in GEOMETRIES.values() if path.name.lower().endswith(g.suffixes)]
+    if not found:
+        known = ", ".join(f"{g.name} ({' '.join(g.suffixes)})" for g in GEOMETRIES.values())
+        raise ConfigError(f"{path}: no geometry format goes by the suffix {path.suffix!r}; known are {known}")
+    return found[0].read(path, frame)
 
 
 def format_of(path: Path) -> Format:

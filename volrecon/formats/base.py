@@ -1,16 +1,15 @@
 """What every outside format speaks: lazily read arrays, hints, and errors that name the file."""
 
-import contextlib
-import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 
-from volrecon.errors import ConfigError, DataError, ResourceError, VolreconError
-from volrecon.geometry import VolumeGeometry
+from volrecon.errors import ConfigError, DataError
+from volrecon.formats.files import reading
+from volrecon.geometry import ScanGeometry, VolumeGeometry
 
 Quantity = Literal["hu", "per_mm"]
 """What a voxel's number is: Hounsfield units, or linear attenuation in 1/mm."""
@@ -118,8 +117,53 @@ class VolumeData:
 
 
 @dataclass(frozen=True)
+class PixelGrid:
+    """The pixels of a projection image, as its file states them.
+
+    Attributes:
+        size_vu_mm: pixel size (v, u) in mm.
+        first_vu_mm: detector coordinates (v, u) of the centre of pixel (0, 0) in mm; None where the file has none.
+    """
+
+    size_vu_mm: tuple[float, float]
+    first_vu_mm: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What turns detector counts into transmission, as far as the projections' file holds it.
+
+    Attributes:
+        flats: counts without an object (frames, v, u), or None.
+        darks: counts without a beam (frames, v, u), or None.
+        white: the count of the open beam, the same for every pixel, or None.
+    """
+
+    flats: np.ndarray | None = None
+    darks: np.ndarray | None = None
+    white: float | None = None
+
+
+@dataclass(frozen=True)
+class StatedScan:
+    """What a file says of a scan: the rays, the volume it suggests if any, and how its lines were understood."""
+
+    scan: ScanGeometry
+    grid: VolumeGeometry | None
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ProjectionData:
-    """Projections in a file: (v, angle, u), values as stored; `angles` (views,) in radians where the file has them.
+    """Projections in a file: (v, angle, u), values as stored, and what else the file knows of them.
+
+    Attributes:
+        projections: (v, angle, u), read by row blocks.
+        angles: (views,) in radians, where the file has them.
+        notes: one line for everything that was assumed.
+        counts: not None where the file says that its values are detector counts.
+        pixels: the pixel grid, where the file has one.
+        stated: the whole geometry, where the file has it.
 
     Raises:
         DataError: not three axes, or the number of angles is not the number of projections.
@@ -128,6 +172,9 @@ class ProjectionData:
     projections: Sliceable
     angles: np.ndarray | None
     notes: tuple[str, ...]
+    counts: Counts | None = None
+    pixels: PixelGrid | None = None
+    stated: StatedScan | None = None
 
     def __post_init__(self) -> None:
         shape = tuple(self.projections.shape)
@@ -138,13 +185,30 @@ class ProjectionData:
                 f"{shape[1]} projections but {self.angles.size} angles {self.angles.shape}; they must agree"
             )
 
+    @property
+    def frame(self) -> "Frame":
+        """What a geometry file may leave to the projections."""
+        rows, views, columns = self.projections.shape
+        return Frame((rows, columns), views, self.angles, self.pixels)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the projections' own file says, for geometry files that leave it open; see `ProjectionData`."""
+
+    detector_shape: tuple[int, int]
+    views: int
+    angles: np.ndarray | None = None
+    pixels: PixelGrid | None = None
+
 
 @dataclass(frozen=True)
 class Format:
     """An outside format: the suffixes it is known by and what can be done with it.
 
     `read_volume(path, hints)` and `read_projections(path, hints)` open lazily; `write_volume(path, slices, geometry,
-    quantity)` takes slices (y, x) one by one, writes float32, and replaces `path` only when it is whole.
+    quantity)` takes slices (y, x) one by one, writes float32, and replaces `path` only when it is whole;
+    `write_projections(path, views, shape, pixels)` takes views (v, u) one by one, of projections `shape` (v, angle, u).
     With `folders`, a folder of single files of these suffixes can be read too.
     """
 
@@ -154,105 +218,18 @@ class Format:
     write_volume: Callable[[Path, Iterable[np.ndarray], VolumeGeometry, Quantity], None] | None = None
     read_projections: Callable[[Path, Hints], ProjectionData] | None = None
     folders: bool = False
+    write_projections: Callable[[Path, Iterable[np.ndarray], tuple[int, int, int], PixelGrid], None] | None = None
 
 
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Make every failure inside one that a user can act on: a VolreconError whose message names `path`."""
-    try:
-        yield
-    except VolreconError as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from error.__cause__
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file") from error
-    except PermissionError as error:
-        raise ResourceError(f"{path}: may not be read ({error.strerror})") from error
-    except MemoryError:
-        raise
-    except Exception as error:
-        # Parsers of other people's formats, fed a damaged file, fail with any class of exception there is.
-        reason = f"{type(error).__name__}: {error}"[:300]
-        raise DataError(f"{path}: damaged, or not what its name says ({reason})") from error
+@dataclass(frozen=True)
+class GeometryFormat:
+    """An outside format of scan geometries.
 
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name to write under, which becomes `path` at the end and is removed when anything fails.
-
-    Raises:
-        ResourceError: the disk or the folder does not let us write.
+    `read(path, frame)` gives the scan; `frame` is what the projections' file says, or None when there is none at hand
+    (a format that cannot do without it raises ConfigError). `write(path, scan)` replaces `path` when it is whole.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        yield partial
-        partial.replace(path)
-    except OSError as error:
-        raise ResourceError(f"{path}: cannot be written ({error})") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
-
-def float32_slices(slices: Iterable[np.ndarray], geometry: VolumeGeometry) -> Iterator[np.ndarray]:
-    """The slices of a volume as C-contiguous float32, one at a time, checked against the grid."""
-    depth, *plane = geometry.shape
-    count = 0
-    for count, values in enumerate(slices, start=1):
-        if count > depth or values.shape != tuple(plane):
-            raise DataError(
-                f"slice {count - 1} of shape {values.shape} does not fit a volume of {geometry.shape} (z, y, x)"
-            )
-        yield np.ascontiguousarray(values, dtype=np.float32)
-    if count < depth:
-        raise DataError(f"only {count} slices for a volume of {geometry.shape} (z, y, x)")
-
-
-def agreed_voxel(
-    in_file: tuple[float, float, float] | None, hint: tuple[float, float, float] | None
-) -> tuple[float, float, float]:
-    """The voxel size (z, y, x) in mm that the file or the hint states; both must agree to a thousandth."""
-    voxel = in_file or hint
-    if voxel is None:
-        raise ConfigError("states no voxel size; give the hint voxel_zyx_mm = (z, y, x) in mm")
-    if hint is not None and not np.allclose(voxel, hint, rtol=1e-3, atol=0):
-        raise ConfigError(f"states voxels of {voxel} mm (z, y, x), the hint voxel_zyx_mm says {hint}; drop one")
-    return voxel
-
-
-def agreed_quantity(in_file: Quantity | None, hint: Quantity | None) -> Quantity:
-    """What the numbers are, as the file or the hint states it; both must agree."""
-    quantity = in_file or hint
-    if quantity is None:
-        raise ConfigError("does not state what its numbers are; give the hint quantity = 'hu' or 'per_mm'")
-    if hint is not None and hint != quantity:
-        raise ConfigError(f"holds {quantity!r}, the hint quantity says {hint!r}; drop the hint")
-    return quantity
-
-
-def agreed_axes(in_file: AxisOrder | None, hint: AxisOrder | None) -> AxisOrder:
-    """The axis order of projections, as the file's layout or the hint states it; the hint wins."""
-    axes = hint or in_file
-    if axes is None:
-        known = ", ".join(map(repr, get_args(AxisOrder)))
-        raise ConfigError(f"does not state the order of its axes; give the hint axes, one of {known}")
-    return axes
-
-
-def as_v_angle_u(stored: np.ndarray, axes: AxisOrder) -> np.ndarray:
-    """A view of projections stored in the order `axes`, as (v, angle, u)."""
-    expected = axes.count(",") + 1
-    if stored.ndim != expected:
-        raise DataError(f"has shape {stored.shape}; axes {axes!r} need {expected} dimensions")
-    if axes == "angle,u":
-        return stored[np.newaxis]
-    return stored.swapaxes(0, 1) if axes == "angle,v,u" else stored
-
-
-def required(package: str) -> Any:
-    """An optional package, or a ConfigError that says how to install it."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ConfigError(f"{package} is not installed; pip install 'volrecon[io]'") from error
+    name: str
+    suffixes: tuple[str, ...]
+    read: Callable[[Path, Frame | None], StatedScan]
+    write: Callable[[Path, ScanGeometry], None] | None = None

@@ -1,16 +1,16 @@
 """A scan stated by hand in a geometry.toml; `configs/geometry/` has examples with every key explained."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from volrecon.errors import ConfigError, DataError
-from volrecon.formats.base import reading
+from volrecon.formats.base import Frame, GeometryFormat, StatedScan
+from volrecon.formats.files import reading
 from volrecon.formats.number_files import read_vectors
 from volrecon.formats.scan_tables import Cone, Fan, Helical, Parallel, Stated, Vectors
-from volrecon.geometry import ScanGeometry, VolumeGeometry, from_vectors
+from volrecon.geometry import from_vectors
 from volrecon.strict_toml import Strict, key_paths, load_toml, validated
 
 BEAMS: dict[str, type[Stated]] = {"cone": Cone, "fan": Fan, "parallel": Parallel, "helical": Helical}
@@ -20,21 +20,12 @@ MODELS: tuple[type[Strict], ...] = (*BEAMS.values(), Vectors)
 KNOWN_KEYS = frozenset(path for model in MODELS for path in key_paths(model))
 
 
-@dataclass(frozen=True)
-class StatedScan:
-    """What a geometry.toml says: the scan, the volume it suggests if any, and how its lines were understood."""
-
-    scan: ScanGeometry
-    grid: VolumeGeometry | None
-    notes: tuple[str, ...]
-
-
-def read_geometry(path: Path, data_angles: np.ndarray | None = None) -> StatedScan:
+def read(path: Path, frame: Frame | None) -> StatedScan:
     """The scan that a geometry.toml states.
 
     Args:
         path: the TOML file; files it names are looked for beside it.
-        data_angles: angles (views,) in radians that the projections' own file states, for `from_data = true`.
+        frame: for `from_data = true`, the angles that the projections' own file states.
 
     Raises:
         ConfigError: not TOML, or all problems with its keys and values, each with its key path.
@@ -42,11 +33,11 @@ def read_geometry(path: Path, data_angles: np.ndarray | None = None) -> StatedSc
         DataError: the angles or vectors file is damaged, or the number of views is not that of the data.
     """
     tables = load_toml(path)
+    angles = frame.angles if frame else None
     with reading(path):
-        by_view = "vectors" in tables
-        stated = _from_vectors(path, tables) if by_view else _from_beam(path, tables, data_angles)
-        if data_angles is not None and stated.scan.views != data_angles.size:
-            raise DataError(f"states {stated.scan.views} views, the projections' file has {data_angles.size} angles")
+        stated = _from_vectors(path, tables) if "vectors" in tables else _from_beam(path, tables, angles)
+        if angles is not None and stated.scan.views != angles.size:
+            raise DataError(f"states {stated.scan.views} views, the projections' file has {angles.size} angles")
         return stated
 
 
@@ -67,3 +58,6 @@ def _from_beam(path: Path, tables: dict[str, Any], data_angles: np.ndarray | Non
     angles = table.angles.gantry(path.parent, data_angles, table.most_turns)
     notes = (*table.notes(), table.angles.note(angles))
     return StatedScan(table.scan(angles), table.grid.geometry() if table.grid else None, notes)
+
+
+FORMAT = GeometryFormat("geometry.toml", (".toml",), read)

@@ -14,19 +14,9 @@ from typing import IO, Any, cast, get_args
 import numpy as np
 
 from volrecon.errors import DataError
-from volrecon.formats.base import (
-    Format,
-    Hints,
-    Quantity,
-    SlicedArray,
-    VolumeData,
-    agreed_quantity,
-    agreed_voxel,
-    float32_slices,
-    reading,
-    replacing,
-    required,
-)
+from volrecon.formats.agreement import agreed_quantity, agreed_voxel, float32_slices
+from volrecon.formats.base import Format, Hints, Quantity, SlicedArray, VolumeData
+from volrecon.formats.files import reading, replacing, required
 from volrecon.geometry import VolumeGeometry
 
 LARGEST_TILT_DEG = 0.1

@@ -11,21 +11,9 @@ from typing import IO
 import numpy as np
 
 from volrecon.errors import DataError
-from volrecon.formats.base import (
-    Format,
-    Hints,
-    ProjectionData,
-    Quantity,
-    SlicedArray,
-    VolumeData,
-    agreed_axes,
-    agreed_quantity,
-    agreed_voxel,
-    as_v_angle_u,
-    float32_slices,
-    reading,
-    replacing,
-)
+from volrecon.formats.agreement import agreed_axes, agreed_quantity, agreed_voxel, as_v_angle_u, float32_slices
+from volrecon.formats.base import Format, Hints, ProjectionData, Quantity, SlicedArray, VolumeData
+from volrecon.formats.files import reading, replacing
 from volrecon.geometry import VolumeGeometry
 
 MAGIC = b"\x93NUMPY"

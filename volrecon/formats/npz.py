@@ -17,6 +17,7 @@ from typing import cast, get_args
 import numpy as np
 
 from volrecon.errors import ConfigError, DataError
+from volrecon.formats.agreement import agreed_axes, agreed_quantity, agreed_voxel, as_v_angle_u
 from volrecon.formats.base import (
     LARGEST_IN_MEMORY,
     AxisOrder,
@@ -26,13 +27,8 @@ from volrecon.formats.base import (
     Quantity,
     SlicedArray,
     VolumeData,
-    agreed_axes,
-    agreed_quantity,
-    agreed_voxel,
-    as_v_angle_u,
-    reading,
-    replacing,
 )
+from volrecon.formats.files import reading, replacing
 from volrecon.formats.npy import Header, check_numbers, read_header, volume_grid, write_array
 from volrecon.geometry import VolumeGeometry
 

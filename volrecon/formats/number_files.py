@@ -6,7 +6,7 @@ import numpy as np
 
 from volrecon.errors import DataError
 from volrecon.formats import npy
-from volrecon.formats.base import reading, replacing
+from volrecon.formats.files import reading, replacing
 
 LARGEST_TEXT = 256 * 2**20
 

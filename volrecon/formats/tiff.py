@@ -16,6 +16,7 @@ from typing import IO, Any, cast
 import numpy as np
 
 from volrecon.errors import DataError
+from volrecon.formats.agreement import agreed_axes, agreed_quantity, agreed_voxel, float32_slices
 from volrecon.formats.base import (
     LARGEST_IN_MEMORY,
     Format,
@@ -24,14 +25,8 @@ from volrecon.formats.base import (
     Quantity,
     SlicedArray,
     VolumeData,
-    agreed_axes,
-    agreed_quantity,
-    agreed_voxel,
-    float32_slices,
-    reading,
-    replacing,
-    required,
 )
+from volrecon.formats.files import reading, replacing, required
 from volrecon.geometry import VolumeGeometry
 
 SUFFIXES = (".tif", ".tiff")
