@@ -23,6 +23,10 @@ class DataError(VolreconError):
     exit_code = 3
 
 
+class WeightsError(DataError):
+    """Weights that are no safetensors of ours, are damaged, or belong to another network."""
+
+
 class IntegrityError(VolreconError):
     """A stored array of ours that is incomplete, damaged or not what it says."""
 

@@ -10,7 +10,7 @@ from volrecon.errors import VolreconError
 def main() -> None:
     """Run a command; errors become one message and an exit code (2 usage, 3 data, 4 integrity, 5 resources, ...)."""
     # Imported here, so that `import volrecon.cli` costs nothing; each registers its commands with the application.
-    from volrecon.cli import demo, runs, scans, volumes  # noqa: F401
+    from volrecon.cli import demo, runs, scans, train, volumes  # noqa: F401
     from volrecon.cli.app import app
 
     warnings.showwarning = _show_warning

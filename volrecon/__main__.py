@@ -1,0 +1,6 @@
+"""`python -m volrecon` is the command `volrecon`; torchrun needs a module."""
+
+from volrecon.cli import main
+
+if __name__ == "__main__":
+    main()
