@@ -53,3 +53,7 @@ class DivergedError(VolreconError):
 
 class GeometryWarning(UserWarning):
     """A geometry that can be used but loses something: truncation, unseen voxels, repeated angles."""
+
+
+class PriorWarning(UserWarning):
+    """A prior used on something it was not trained for: voxel sizes, slice distances, levels of attenuation."""

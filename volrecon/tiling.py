@@ -46,14 +46,6 @@ def jump_groups(slices: int, k: int, gap: int) -> np.ndarray:
     return starts[:, None] + gap * np.arange(k)
 
 
-def coverage(groups: np.ndarray, slices: int) -> np.ndarray:
-    """How many groups hold each slice, shape (slices,); a slice twice in one group counts once."""
-    count = np.zeros(slices, int)
-    for group in groups:
-        count[np.unique(group)] += 1
-    return count
-
-
 @dataclass(frozen=True)
 class PatchGrid:
     """Square patches that tile a zero-padded slice without overlap, after PaDIS (Hu et al. 2024, section 3).
@@ -95,13 +87,11 @@ class PatchGrid:
         down, across = (np.linspace(-1, 1, n, dtype=np.float32) for n in self.padded)
         return down, across
 
-    def corners(self, shift: tuple[int, int]) -> np.ndarray:
-        """First pixel (row, column) of every patch in the padded slice, shape (patches, 2)."""
-        for moved, most in zip(shift, self.padding, strict=True):
-            if not 0 <= moved <= most:
-                raise ConfigError(f"shift {shift} of a patch grid; each must be 0 to {self.padding}")
-        down, across = (s + self.patch * np.arange(k) for s, k in zip(shift, self.counts, strict=True))
-        return np.stack(np.meshgrid(down, across, indexing="ij"), axis=-1).reshape(-1, 2)
+    def origin(self, shift: tuple[int, int]) -> tuple[int, int]:
+        """Where the slice's first pixel (row, column) lies among the K P pixels of the patches at a shift."""
+        if not all(0 <= moved <= most for moved, most in zip(shift, self.padding, strict=True)):
+            raise ConfigError(f"a patch grid is shifted by {shift} pixels; each must be 0 to {self.padding}")
+        return self.padding[0] - shift[0], self.padding[1] - shift[1]
 
 
 def _check(slices: int, k: int, gap: int) -> None:

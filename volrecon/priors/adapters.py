@@ -13,7 +13,7 @@ from volrecon.errors import ConfigError
 from volrecon.priors.denoiser import Conditions, Denoiser, per_sample
 
 Network = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""network(values (batch, slices, rows, columns), time or sigma (batch,)) -> values of the same shape or twice the channels."""
+"""network(values (batch, slices, rows, columns), time or sigma (batch,)) -> the same shape, or twice the channels."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class EpsDenoiser(Denoiser):
         self, network: Network, alphas_bar: torch.Tensor, *, slices: int, values: ValueRange = ValueRange()
     ) -> None:
         abar = torch.as_tensor(alphas_bar, dtype=torch.float64)
-        if abar.ndim != 1 or len(abar) < 2 or not bool(((abar > 0) & (abar < 1)).all() and (abar.diff() < 0).all()):
+        rising = (0.5 * ((1 - abar) / abar).log()).to(torch.float32)
+        if abar.ndim != 1 or len(abar) < 2 or not bool(rising.isfinite().all() and (rising.diff() > 0).all()):
             raise ConfigError("alphas_bar must fall from below 1 towards 0, one value a time step")
-        self.network, self.slices, self.values = network, slices, values
-        self.log_sigmas = (0.5 * ((1 - abar) / abar).log()).to(torch.float32)
+        self.network, self.slices, self.values, self.log_sigmas = network, slices, values, rising
 
     def times(self, sigma: torch.Tensor) -> torch.Tensor:
         """t at which the schedule has these noise levels (batch,), between its integers."""
@@ -69,7 +69,7 @@ class EpsDenoiser(Denoiser):
         s = per_sample(sigma, x) * self.values.scale
         wide = s[:, None, None, None]
         eps = self.network(v * (1 + wide**2).rsqrt(), self.times(s))[:, : self.slices]
-        return self.values.to_linear(v - wide * eps)
+        return self.values.to_linear(v - wide * _like(v, eps))
 
 
 class ScoreDenoiser(Denoiser):
@@ -81,7 +81,7 @@ class ScoreDenoiser(Denoiser):
     def __call__(self, x: torch.Tensor, sigma: float | torch.Tensor, conditions: Conditions) -> torch.Tensor:
         v = self.values.to_network(x)
         s = per_sample(sigma, x) * self.values.scale
-        return self.values.to_linear(v + s[:, None, None, None] ** 2 * self.network(v, s))
+        return self.values.to_linear(v + s[:, None, None, None] ** 2 * _like(v, self.network(v, s)))
 
 
 class CallableDenoiser(Denoiser):
@@ -91,10 +91,18 @@ class CallableDenoiser(Denoiser):
         self.function, self.slices, self.values = function, slices, values
 
     def __call__(self, x: torch.Tensor, sigma: float | torch.Tensor, conditions: Conditions) -> torch.Tensor:
+        v = self.values.to_network(x)
         s = per_sample(sigma, x) * self.values.scale
-        return self.values.to_linear(self.function(self.values.to_network(x), s))
+        return self.values.to_linear(_like(v, self.function(v, s)))
 
 
 def linear_alphas_bar(times: int = 1000, first: float = 1e-4, last: float = 0.02) -> torch.Tensor:
     """abar_t of DDPM's linear schedule (Ho et al. 2020), float64 (times,)."""
     return torch.cumprod(1 - torch.linspace(first, last, times, dtype=torch.float64), 0)
+
+
+def _like(v: torch.Tensor, found: torch.Tensor) -> torch.Tensor:
+    """What a network made of v; another shape would be spread over v without a word."""
+    if found.shape != v.shape:
+        raise ConfigError(f"the network makes {tuple(found.shape)} of {tuple(v.shape)}; it must keep the shape")
+    return found

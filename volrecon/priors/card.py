@@ -2,12 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from volrecon.priors.networks import NetworkConfig
-from volrecon.strict_toml import Length, Strict
+from volrecon.strict_toml import Length, Number, Strict
 
-Range = Annotated[tuple[float, float], Field(strict=False)]
+
+def _rising(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError(f"{pair[0]:g} to {pair[1]:g} is no range: the lower end comes first")
+    return pair
+
+
+Range = Annotated[tuple[Number, Number], Field(strict=False), AfterValidator(_rising)]
+LengthRange = Annotated[tuple[Length, Length], Field(strict=False), AfterValidator(_rising)]
 
 
 class DataOrigin(Strict):
@@ -41,21 +49,21 @@ class Card(Strict):
     about: str
     network: NetworkConfig
     slices: Annotated[int, Field(ge=1, le=64)]
-    patch: Annotated[int, Field(ge=1, le=65536)] | None = None
+    patch: Annotated[int, Field(ge=1, le=4096)] | None = None
     unit_per_mm: Length
     water_per_mm: Length
     value_range: Range
-    centre: float
+    centre: Number
     sigma_data: Length
-    soft_tissue: float
-    voxel_mm: Range
-    gaps: Annotated[tuple[int, ...], Field(strict=False)]
+    soft_tissue: Length
+    voxel_mm: LengthRange
+    gaps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
     gap_pixels: Range
-    noise: Range
-    steps: int
+    noise: LengthRange
+    steps: Annotated[int, Field(ge=0)]
     psnr: dict[str, float]
     data: Annotated[tuple[DataOrigin, ...], Field(strict=False)]
-    phantoms: int
+    phantoms: Annotated[int, Field(ge=0)]
     command: str
     commit: str
 

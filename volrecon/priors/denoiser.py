@@ -105,7 +105,8 @@ def native_precision(device: torch.device | str = "cpu") -> torch.dtype:
     """bfloat16 where the processor multiplies it natively, else float32."""
     if torch.device(device).type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    known = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)  # torch 2.4 cannot tell
+    return torch.bfloat16 if known() else torch.float32
 
 
 def _wide(values: torch.Tensor) -> torch.Tensor:

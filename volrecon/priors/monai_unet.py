@@ -1,10 +1,11 @@
 """MONAI's DiffusionModelUNet as a network, behind the extra `monai`. The only file that imports monai."""
 
 import importlib
-from typing import Annotated, Any, Literal
+import math
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional
 
@@ -22,6 +23,12 @@ class MonaiUNetConfig(Strict):
     channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=2, max_length=6)] = (32, 64, 128)
     blocks: Annotated[int, Field(ge=1, le=8)] = 2
     head_channels: Count = 32
+
+    @model_validator(mode="after")
+    def _whole_heads(self) -> Self:
+        if self.channels[-1] % self.head_channels:
+            raise ValueError(f"{self.channels[-1]} channels cannot be shared out to heads of {self.head_channels}")
+        return self
 
     def build(self, inputs: int, outputs: int) -> nn.Module:
         return MonaiUNet(inputs, outputs, self)
@@ -43,7 +50,7 @@ class MonaiUNet(nn.Module):
             attention_levels=(False,) * (len(config.channels) - 1) + (True,),
             num_res_blocks=config.blocks,
             num_head_channels=config.head_channels,
-            norm_num_groups=min(16, *config.channels),
+            norm_num_groups=math.gcd(16, *config.channels),
             num_class_embeds=self.GAPS,
         )
 

@@ -86,7 +86,7 @@ class UNet(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, channels: tuple[int, ...], blocks: int) -> None:
         super().__init__()
-        self.stride = 2 ** (len(channels) - 1)
+        self.stride, self.blocks = 2 ** (len(channels) - 1), blocks
         self.noise_features, self.gap_features = Features(32, 8.0), Features(16, 2.0)
         self.embedding = nn.Sequential(nn.Linear(48, EMBEDDING), nn.SiLU(), nn.Linear(EMBEDDING, EMBEDDING), nn.SiLU())
         self.enter = nn.Conv2d(inputs, channels[0], 3, padding=1)
@@ -96,6 +96,15 @@ class UNet(nn.Module):
         self.finer = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairwise(channels))
         self.leave = nn.Conv2d(channels[0], outputs, 3, padding=1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def reach(self) -> int:
+        """How many pixels away, along an axis, an input pixel may lie to change an output pixel.
+
+        Two convolutions a block and 2^level pixels a convolution, twice on every level but the coarsest; one
+        convolution at either end; and the pixels of a cell of the coarsest level go together.
+        """
+        return 2 * self.blocks * (3 * self.stride - 2) + 2 + self.stride - 1
 
     def forward(self, x: torch.Tensor, noise: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
         """F(x; noise, gap), shape (batch, outputs, rows, columns).

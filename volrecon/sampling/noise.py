@@ -42,7 +42,7 @@ class NoiseKey:
         return seed % 2**32, seed >> 32, self.step % 2**32, (self.purpose % 256) + 256 * (self.sample % 2**24)
 
 
-def standard_normal(key: NoiseKey, first: int, shape: tuple[int, int, int]) -> torch.Tensor:
+def standard_normal(key: NoiseKey, first: int, shape: tuple[int, ...]) -> torch.Tensor:
     """Normal numbers for slices `first` on: float32 of `shape` (slices, rows, columns).
 
     Counter words: voxel // 4 in the slice, slice, step, purpose and sample; lane voxel % 4.

@@ -49,18 +49,21 @@ def redundancy_weights(scan: ScanGeometry, full_turn: bool) -> np.ndarray:
 
 
 def cosine_weights(scan: ScanGeometry, start: int, stop: int) -> np.ndarray:
-    """Cosine of the angle between each ray of rows [start, stop) and the detector's normal, (rows, views, u)."""
+    """Cosine of the angle between each ray of rows [start, stop) and the line from source to axis, (rows, views, u).
+
+    That line is the detector's normal only where the axis is not shifted (Rit and Clackdoyle 2014).
+    """
     rays = scan.rays()
     columns = scan.detector_shape[1]
     if scan.beam == "parallel":
         return np.ones((stop - start, 1, 1), np.float32)
-    normal = np.cross(scan.u, scan.v)
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
+    to_axis = -scan.source * [1, 1, 0]
+    to_axis /= np.linalg.norm(to_axis, axis=1, keepdims=True)
     across = rays[:, 3, None] + np.arange(columns)[None, :, None] * rays[:, 4, None]
     out = np.empty((stop - start, scan.views, columns), np.float32)
     for row in range(start, stop):
         direction = across + row * rays[:, 5, None]
-        out[row - start] = np.abs((direction * normal[:, None]).sum(2)) / np.linalg.norm(direction, axis=2)
+        out[row - start] = np.abs((direction * to_axis[:, None]).sum(2)) / np.linalg.norm(direction, axis=2)
     return out
 
 

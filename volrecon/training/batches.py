@@ -1,6 +1,7 @@
 """Batches of slice groups and patches, each a function of (seed, step): any worker, any order, any resume."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from volrecon.errors import VolreconError
 from volrecon.tiling import PatchGrid
 from volrecon.training.config import NoiseLevels, Training
 from volrecon.training.prepare import Level
@@ -115,9 +117,11 @@ class Draw:
     ) -> tuple[np.ndarray, float, np.ndarray | None]:
         """Mirrored left to right and head to foot; without positions also front to back and transposed."""
         group = group[::-1] if rng.random() < 0.5 else group
-        group = group[..., ::-1] if rng.random() < 0.5 else group
+        across = rng.random() < 0.5
+        group = group[..., ::-1] if across else group
         if position is not None:
-            return group, gap, position
+            # A patch of the mirrored slice lies on its other side.
+            return group, gap, np.stack([position[0], -position[1, :, ::-1]]) if across else position
         group = group[:, ::-1] if rng.random() < 0.5 else group
         return group.swapaxes(1, 2) if rng.random() < 0.5 else group, gap, None
 
@@ -139,20 +143,42 @@ def training_batch(draw: Draw, step: int, rank: int = 0) -> Batch:
     return draw.batch(keyed(seed, TRAINING, step, 1 + rank), size, max(1, patches.pixels // size**2))
 
 
-class _Steps(Dataset[Batch]):
+class _Steps(Dataset[Batch | VolreconError]):
     """Steps as a dataset, so that loader workers can prepare them ahead."""
 
     def __init__(self, draw: Draw, rank: int) -> None:
         self.draw, self.rank = draw, rank
 
-    def __getitem__(self, step: int) -> Batch:
-        return training_batch(self.draw, step, self.rank)
+    def __getitem__(self, step: int) -> Batch | VolreconError:
+        try:
+            return training_batch(self.draw, step, self.rank)
+        except VolreconError as error:  # raised in a worker, it would arrive with a traceback for a message
+            return error
 
 
-def batches(draw: Draw, first: int, last: int, workers: int, rank: int = 0) -> Iterator[Batch]:
-    """The batches of steps [first, last), prepared ahead by `workers` processes (0: in this one)."""
-    loader: Any = DataLoader(_Steps(draw, rank), batch_size=None, sampler=range(first, last), num_workers=workers)
-    return iter(loader)
+def batches(draw: Draw, first: int, last: int, workers: int, rank: int = 0) -> Generator[Batch, None, None]:
+    """The batches of steps [first, last), prepared ahead by `workers` processes (0: in this one).
+
+    Close it to end the workers at once.
+    """
+    loader: Any = DataLoader(
+        _Steps(draw, rank),
+        batch_size=None,
+        sampler=range(first, last),
+        num_workers=workers,
+        worker_init_fn=_undisturbed,
+        generator=torch.Generator(),  # else the loader draws from the caller's
+    )
+    for batch in loader:
+        if isinstance(batch, VolreconError):
+            raise batch
+        yield batch
+
+
+def _undisturbed(worker: int) -> None:
+    """Signals to all processes of a terminal or a job are for the training, which then ends its workers."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
 
 
 def keyed(seed: int, purpose: int, step: int, stream: int) -> np.random.Generator:
@@ -168,7 +194,7 @@ def _patch(level: Level, z: int, corner: tuple[int, int], size: int) -> np.ndarr
     plane = level.array[z : z + 1][0]
     out = np.zeros((size, size), np.float32)
     (r0, r1), (c0, c1) = (
-        (max(first, 0), min(first + size, length)) for first, length in zip(corner, plane.shape, strict=True)
+        np.clip([first, first + size], 0, length) for first, length in zip(corner, plane.shape, strict=True)
     )
     out[r0 - corner[0] : r1 - corner[0], c0 - corner[1] : c1 - corner[1]] = plane[r0:r1, c0:c1]
     return out

@@ -8,12 +8,15 @@ from typing import Any
 
 import safetensors
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from volrecon.errors import ConfigError, IntegrityError, ResourceError
+from volrecon.priors.weights import sha256_of
 
 Tensors = dict[str, torch.Tensor]
+
+RESTART = "remove it to train from the start"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Snapshot:
     """Everything a run needs to go on.
 
     Attributes:
-        tensors: network, average and optimiser, by prefixed names.
+        tensors: network, average, optimiser and the losses not yet in `history`, by prefixed names.
         step: steps done.
         minutes: time spent so far.
         history: lines of the loss curve.
@@ -37,6 +40,7 @@ def snapshot(
     network: nn.Module,
     average: nn.Module,
     optimiser: torch.optim.Optimizer,
+    losses: Tensors,
     step: int,
     minutes: float,
     history: list[dict[str, Any]],
@@ -46,18 +50,23 @@ def snapshot(
     tensors |= {f"average.{key}": value for key, value in average.state_dict().items()}
     for index, state in optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
+    tensors |= {f"losses.{key}": value for key, value in losses.items()}
     return Snapshot(tensors, step, minutes, history)
 
 
-def restore(saved: Snapshot, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Put a snapshot back."""
+def restore(saved: Snapshot, network: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> Tensors:
+    """Put a snapshot back; gives the losses not yet in its history."""
+    weights = list(network.parameters())
     network.load_state_dict(_part(saved.tensors, "network."))
     average.load_state_dict(_part(saved.tensors, "average."))
     states: dict[int, dict[str, torch.Tensor]] = {}
     for name, value in _part(saved.tensors, "optimiser.").items():
         index, key = name.split(".")
-        states.setdefault(int(index), {})[key] = value
+        # The fused step walks the memory of a weight and of its moments side by side: all in the weight's layout.
+        placed = torch.empty_like(weights[int(index)]).copy_(value) if value.ndim else value
+        states.setdefault(int(index), {})[key] = placed
     optimiser.load_state_dict({**optimiser.state_dict(), "state": states})
+    return _part(saved.tensors, "losses.")
 
 
 def write(path: Path, saved: Snapshot, fingerprint: dict[str, Any]) -> None:
@@ -67,10 +76,10 @@ def write(path: Path, saved: Snapshot, fingerprint: dict[str, Any]) -> None:
         ResourceError: the disk is full or does not let us write; the earlier checkpoint stands.
     """
     about = {"step": saved.step, "minutes": saved.minutes, "history": saved.history, "fingerprint": fingerprint}
-    partial = path.with_name(f".{path.name}.partial")
+    text, partial = json.dumps(about), path.with_name(f".{path.name}.partial")
     tensors = {key: value.detach().cpu().contiguous() for key, value in saved.tensors.items()}
     try:
-        save_file(tensors, partial, {"training": json.dumps(about)})
+        save_file(tensors, partial, {"training": text, "sha256": sha256_of(text, tensors)})
         _sync(partial)
         partial.replace(path)
         _sync(path.parent)
@@ -90,26 +99,40 @@ def read(path: Path, fingerprint: dict[str, Any]) -> Snapshot | None:
         return None
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["training"])
-        tensors = load_file(path)
-        earlier = about["fingerprint"]
-        saved = Snapshot(tensors, int(about["step"]), float(about["minutes"]), list(about["history"]))
+            text, sealed = file.metadata()["training"], file.metadata()["sha256"]
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
     except (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is damaged ({error}); remove it to train from the start") from error
+        raise IntegrityError(f"{path} is no checkpoint, or damaged ({error}); {RESTART}") from error
+    if sha256_of(text, tensors) != sealed:
+        raise IntegrityError(f"{path} is damaged: its sha256 is not the one it was sealed with; {RESTART}")
+    about = json.loads(text)
+    earlier, now = _flat(about["fingerprint"]), _flat(fingerprint)
     differences = [
-        f"{key}: was {earlier.get(key)!r:.120}, is {fingerprint.get(key)!r:.120}"
-        for key in sorted(earlier.keys() | fingerprint.keys())
-        if earlier.get(key) != fingerprint.get(key)
+        f"{key}: was {earlier.get(key)!r:.120}, is {now.get(key)!r:.120}"
+        for key in sorted(earlier.keys() | now.keys())
+        if earlier.get(key) != now.get(key)
     ]
     if differences:
         raise ConfigError(
             f"{path} belongs to another training: {'; '.join(differences)}. Undo the change, or choose another --out."
         )
-    return saved
+    return Snapshot(tensors, about["step"], about["minutes"], about["history"])
 
 
 def _part(tensors: Tensors, prefix: str) -> Tensors:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Nested tables, and lists of tables, as one with keys such as "training.data.sources.0.file"."""
+    if isinstance(value, list) and any(isinstance(entry, dict) for entry in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {name: value}
+    flat: dict[str, Any] = {}
+    for key, inner in value.items():
+        flat |= _flat(inner, f"{name}.{key}" if name else str(key))
+    return flat
 
 
 def _sync(path: Path) -> None:

@@ -34,6 +34,8 @@ class Source(Strict):
         out: list[str] = []
         for name in names:
             match = KEY_RANGE.fullmatch(name)
+            if match and int(match[2]) >= int(match[3]):
+                raise ValueError(f"the range {name} is empty; the number after the colon is the first left out")
             out += [f"{match[1]}[{k}]" for k in range(int(match[2]), int(match[3]))] if match else [name]
         return tuple(out)
 
@@ -60,6 +62,17 @@ class Data(Strict):
     voxel_mm: Lengths
     clip: Length = 2.0
     phantoms: Phantoms | None = None
+
+    @model_validator(mode="after")
+    def _no_volume_is_both(self) -> Self:
+        trained = [(s.file, key) for s in self.sources for key in s.expanded(s.keys) or ("",) * (not s.held_out)]
+        held_out = {(s.file, key) for s in self.sources for key in s.expanded(s.held_out)}
+        both = sorted(f"{file}:{key}" for file, key in held_out.intersection(trained))
+        if both:
+            raise ValueError(f"{', '.join(both)[:200]}: trained on and held out; name each volume once")
+        if not trained and self.phantoms is None:
+            raise ValueError("there is nothing to train on: no source has a volume that is not held out")
+        return self
 
 
 class Groups(Strict):
@@ -108,6 +121,12 @@ class NoiseLevels(Strict):
     low: Length = 0.002
     high: Length = 40.0
     uniform: Fraction = 0.1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.low <= self.median <= self.high:
+            raise ValueError(f"low {self.low:g}, median {self.median:g}, high {self.high:g} are not in this order")
+        return self
 
 
 class Optimiser(Strict):
@@ -160,6 +179,13 @@ class Training(Strict):
     optimiser: Optimiser = Optimiser()
     budget: Budget
     validation: Validation = Validation()
+
+    @model_validator(mode="after")
+    def _crops_have_positions(self) -> Self:
+        if self.patches.padded and self.validation.size > max(self.patches.sizes):
+            most = max(self.patches.sizes)
+            raise ValueError(f"validation.size is {self.validation.size}; with padded patches it may be {most} at most")
+        return self
 
 
 def load_training(path: Path) -> Training:

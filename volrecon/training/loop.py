@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ class Loop:
             self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         self.denoiser = self._denoiser(ranks.wrapped(self.network))
-        self.step, self.minutes = 0, 0.0
+        self.step, self.minutes, self.meter = 0, 0.0, Meter()
         self.history: list[dict[str, Any]] = []
 
     def run(self, report: Callable[[Line], None], stop_after: int | None = None) -> Trained:
@@ -103,21 +103,21 @@ class Loop:
         self._resume()
         last = self.training.budget.steps or 2**31
         started, saved = time.monotonic() - 60 * self.minutes, time.monotonic()
-        meter = Meter()
-        with _told_to_stop() as told:
-            for batch in batches(self.draw, self.step, last, self.workers, self.ranks.rank):
-                if self.done >= 1 or self.ranks.any(bool(told) or self.step == stop_after):
+        drawn = batches(self.draw, self.step, last, self.workers, self.ranks.rank)
+        with _told_to_stop() as told, contextlib.closing(drawn):
+            for batch in drawn:
+                stop = bool(told) or (stop_after is not None and self.step >= stop_after)
+                if self.done >= 1 or self.ranks.any(stop):
                     break
-                meter.add(batch.sigma, self._step(batch.to(self.device)))
+                self.meter.add(batch.sigma, self._step(batch.to(self.device)))
                 self.minutes = self.ranks.first((time.monotonic() - started) / 60)
-                if self.step % REPORT_EVERY == 0:
-                    self._report(meter, report)
-                    meter = Meter()
+                self._report(report)
                 if time.monotonic() - saved > 60 * CHECKPOINT_MINUTES:
                     self._save()
                     saved = time.monotonic()
             self._save()
-        return Trained(self.average, self.step, self.done >= 1, self._validate(), self.history)
+        psnr = self._validate() if self.ranks.rank == 0 else {}
+        return Trained(self.average, self.step, self.done >= 1, psnr, self.history)
 
     @property
     def done(self) -> float:
@@ -136,13 +136,15 @@ class Loop:
         error = (denoised - batch.clean).square().mean(dim=(1, 2, 3))
         losses = loss_weight(batch.sigma, self.denoiser.sigma_data) * error
         loss = losses.mean()
-        if not torch.isfinite(loss):
-            raise DivergedError(
-                f"the loss is {float(loss)} at step {self.step}; lower optimiser.learning_rate "
-                f"({settings.learning_rate:g}) and start again from the last checkpoint"
-            )
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        # Not finite where the loss is not, on whichever rank: all of them end here.
+        if not torch.isfinite(norm):
+            raise DivergedError(
+                f"the loss is {loss.item():g} and the norm of its gradient {norm.item():g} at step {self.step}; "
+                f"the last checkpoint stands. Train with optimiser.learning_rate below {settings.learning_rate:g} "
+                f"into another --out."
+            )
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.step += 1
@@ -157,10 +159,13 @@ class Loop:
         for kept, now in pairs:
             kept.lerp_(now, share)
 
-    def _report(self, meter: "Meter", report: Callable[[Line], None]) -> None:
+    def _report(self, report: Callable[[Line], None]) -> None:
         due = self.step % self.training.validation.every == 0
+        if not due and self.step % REPORT_EVERY:
+            return
         psnr = self._validate() if due and self.ranks.rank == 0 else None
-        line = Line(self.step, self.minutes, self.done, *meter.means(), psnr)
+        line = Line(self.step, self.minutes, self.done, *self.meter.means(), psnr)
+        self.meter = Meter()
         self.history.append({"step": line.step, "loss": line.loss, "by_band": line.by_band, "psnr": line.psnr})
         report(line)
 
@@ -183,22 +188,28 @@ class Loop:
 
     def _save(self) -> None:
         if self.ranks.rank == 0:
-            now = checkpoint.snapshot(self.network, self.average, self.optimiser, self.step, self.minutes, self.history)
+            parts = self.network, self.average, self.optimiser, vars(self.meter)
+            now = checkpoint.snapshot(*parts, self.step, self.minutes, self.history)
             checkpoint.write(self.path, now, self.fingerprint)
 
     def _resume(self) -> None:
         saved = checkpoint.read(self.path, self.fingerprint)
         if saved is not None:
-            checkpoint.restore(saved, self.network, self.average, self.optimiser)
+            losses = checkpoint.restore(saved, self.network, self.average, self.optimiser)
+            self.meter = Meter(**losses)
             self.step, self.minutes, self.history = saved.step, saved.minutes, saved.history
 
 
+def _nothing_yet() -> torch.Tensor:
+    return torch.zeros(len(BANDS) + 1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
 class Meter:
     """Mean loss of many samples, in all and by noise band."""
 
-    def __init__(self) -> None:
-        self.sums = torch.zeros(len(BANDS) + 1, dtype=torch.float64)
-        self.counts = torch.zeros(len(BANDS) + 1, dtype=torch.float64)
+    sums: torch.Tensor = field(default_factory=_nothing_yet)
+    counts: torch.Tensor = field(default_factory=_nothing_yet)
 
     def add(self, sigma: torch.Tensor, losses: torch.Tensor) -> None:
         band = torch.bucketize(sigma.cpu(), torch.tensor(BANDS))

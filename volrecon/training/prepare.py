@@ -29,6 +29,8 @@ BODY = 0.25
 TISSUE_EDGES = np.linspace(0.47, 0.6, 66)
 """Bins between fat and bone: -60 to 200 HU in steps of 4."""
 
+LEAST_VARIANCE = 1e-8
+
 
 @dataclass(frozen=True)
 class Level:
@@ -56,7 +58,7 @@ class Prepared:
 
     Attributes:
         training, held_out: the levels.
-        mean, deviation: of all values.
+        mean, deviation: of the values within the boxes of the bodies, levels weighted by their shares.
         soft_tissue: the commonest value between fat and bone.
     """
 
@@ -99,6 +101,7 @@ def _write(path: Path, data: Data, root: Path, fingerprint: str, say: Callable[[
         levels: list[dict[str, Any]] = []
         for volume in _volumes(data, root):
             values, grid = volume.load()
+            _check_finite(volume.name, values)
             values = np.clip(values, 0, data.clip)
             targets = _targets(grid, data.voxel_mm)
             for target in targets:
@@ -151,6 +154,8 @@ def _opened(path: Path, attributes: dict[str, Any]) -> Prepared:
         raise ConfigError(f"{path} holds no volume to train on; every key is held out")
     shares = np.array([entry["share"] for entry in trained])
     mean, square = (float(np.average([entry[key] for entry in trained], weights=shares)) for key in ("mean", "square"))
+    if square - mean**2 < LEAST_VARIANCE:
+        raise DataError(f"{path}: the bodies are one constant value, {mean:.4g}; there is nothing to learn from them")
     tissue = np.average([entry["tissue"] for entry in trained], weights=shares, axis=0)
     soft = float(TISSUE_EDGES[tissue.argmax()] + TISSUE_EDGES[tissue.argmax() + 1]) / 2
     held_out = tuple(level(entry) for entry in entries if entry["held_out"])
@@ -204,6 +209,12 @@ def _targets(grid: VolumeGeometry, voxel_mm: tuple[float, ...]) -> list[VolumeGe
     return targets
 
 
+def _check_finite(name: str, values: np.ndarray) -> None:
+    bad = values.size - int(np.isfinite(values).sum())
+    if bad:
+        raise DataError(f"{name}: {bad} of {values.size} voxels are not finite; they would end the training")
+
+
 def _body(plane: np.ndarray) -> tuple[int, int, int, int]:
     inside = plane > BODY
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
@@ -219,5 +230,6 @@ def _fingerprint(data: Data, root: Path) -> str:
         path = root / source.file
         if not path.exists():
             raise DataError(f"{path} is missing; name the folder of the training data with --data or VOLRECON_DATA")
-        stated[source.file] = path.stat().st_size
+        files = path.rglob("*") if path.is_dir() else [path]
+        stated[source.file] = sum(file.stat().st_size for file in files)
     return hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest()

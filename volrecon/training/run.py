@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from volrecon.errors import ConfigError
+from volrecon.errors import ConfigError, ResourceError
 from volrecon.figures import batch_figure, training_figure
 from volrecon.priors.card import Card, DataOrigin
 from volrecon.priors.weights import save_prior
@@ -63,7 +63,7 @@ def train(
     """
     device = _device(place.device)
     ranks = start_ranks()
-    place.out.mkdir(parents=True, exist_ok=True)
+    _make_folder(place.out)
     if ranks.rank == 0:
         prepare(place.prepared, training.data, place.data, say)
     ranks.wait()
@@ -79,9 +79,9 @@ def train(
     loop = Loop(training, prepared, place.out, device, ranks, place.workers, fingerprint)
     trained = loop.run(report, stop_after)
     if ranks.rank == 0:
-        training_figure(place.out / "losses.png", trained.history, training.name)
         path = place.out / "prior.safetensors"
         sha256 = save_prior(path, card_of(training, prepared, trained, place.origin), trained.network)
+        training_figure(place.out / "losses.png", trained.history, training.name)
         say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {sha256[:16]}, after {trained.step} steps")
     ranks.wait()
     return trained
@@ -89,6 +89,7 @@ def train(
 
 def preview(training: Training, place: Place, path: Path, say: Callable[[str], None]) -> None:
     """A picture of the first batch: clean, noisy, gap and sigma."""
+    _make_folder(path.parent)
     prepared = prepare(place.prepared, training.data, place.data, say)
     batch = training_batch(Draw(prepared.training, training), 0)
     noisy = batch.clean + batch.sigma[:, None, None, None] * batch.noise
@@ -125,14 +126,24 @@ def card_of(training: Training, prepared: Prepared, trained: Trained, origin: tu
     )
 
 
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be made a folder: {error.strerror}") from error
+
+
 def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"device {name!r:.40} is none that torch knows; try cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device {name!r:.40}: training runs on cpu or cuda")
     if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError(f"device {name}: torch sees no CUDA device here")
-        device = torch.device("cuda", device.index or int(os.environ.get("LOCAL_RANK", "0")))
+        index = device.index or int(os.environ.get("LOCAL_RANK", "0"))
+        if index >= torch.cuda.device_count():
+            raise ConfigError(f"device {name} is number {index}; torch sees {torch.cuda.device_count()} CUDA devices")
+        device = torch.device("cuda", index)
         torch.cuda.set_device(device)
     return device
