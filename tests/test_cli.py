@@ -157,7 +157,7 @@ def test_info(cli, write_ball):
     cli("run", "--scan", "scan.zarr", "--out", "run", "--method", "fdk", "--quiet")
     assert "24 views" in cli("info", "scan.zarr")
     assert "(20, 16, 16)" in cli("info", "run")
-    assert cli("info", "run") == cli("info", "run/volume.zarr")
+    assert cli("info", "run/volume.zarr") in cli("info", "run")
     cli("info", "nowhere", code=3)
     cli("export", "run", "v.npz")
     assert "(20, 16, 16)" in cli("info", "v.npz")
@@ -182,7 +182,7 @@ def test_info(cli, write_ball):
         (["simulate", *TINY, "--source-to-object-mm", "1", "--out", "s.zarr"], 2, "source_to_object_mm"),
         (["simulate", *TINY, "--views", "0", "--out", "s.zarr"], 2, "views"),
         (["import", "thing.xyz", "--out", "x.zarr"], 2, ".xyz"),
-        (["export", "scan.zarr", "x.npz"], 3, "'scan'"),
+        (["export", "scan.zarr", "x.npz"], 2, "no geometry format goes by the suffix"),
         (["verify", "scan.zarr", "nowhere.zarr"], 3, "nowhere.zarr"),
         (["compare", "scan.zarr", "scan.zarr"], 3, "scan"),
     ],

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from balls import small_scan
 
 from volrecon import engine
@@ -13,6 +14,7 @@ from volrecon.jobs import load_job, recipe_names, resolve_method
 from volrecon.resources import resource
 from volrecon.solvers import METHODS
 from volrecon.strict_toml import load_toml
+from volrecon.training.config import Data, load_training
 
 CONFIGS = resource("configs")
 
@@ -23,7 +25,7 @@ def files(folder: str) -> list[str]:
 
 def test_every_file_is_tested_here():
     found = {path.relative_to(CONFIGS).parts[0] for path in CONFIGS.rglob("*.toml")}
-    assert found <= {"methods", "geometry", "jobs"}
+    assert found <= {"methods", "geometry", "jobs", "training"}
     assert recipe_names() == [name.removesuffix(".toml") for name in files("methods")]
 
 
@@ -62,6 +64,30 @@ def test_jobs_parse_and_their_methods_resolve(name):
     job, base = load_job(CONFIGS / "jobs" / name, [], {})
     assert base == CONFIGS / "jobs"
     resolve_method(job.method, base)
+
+
+@pytest.mark.parametrize("name", files("training"))
+def test_trainings_state_a_prior_of_their_name(name):
+    training = load_training(CONFIGS / "training" / name)
+    assert training.name == name.removesuffix(".toml")
+    assert isinstance(load_toml(CONFIGS / "training" / name)["data"], str)
+
+
+@pytest.mark.parametrize("name", ["ct.toml", "ct-patch.toml"])
+def test_what_ships_fits_the_wheel(name):
+    training = load_training(CONFIGS / "training" / name)
+    with torch.device("meta"):
+        network = training.network.build(training.groups.slices + 2 * training.patches.padded, training.groups.slices)
+    assert 2 * sum(parameter.numel() for parameter in network.parameters()) <= 12e6
+
+
+@pytest.mark.parametrize("name", files("training/data"))
+def test_training_data_say_where_they_are_from(name):
+    stated = Data.model_validate(load_toml(CONFIGS / "training" / "data" / name))
+    for source in stated.sources:
+        assert source.licence.strip()
+        assert source.origin.strip()
+        assert source.file.startswith("train/"), "dev and test volumes are not for training"
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "configs/../pyproject.toml", "../..", "configs/none.toml", "/etc"])

@@ -12,13 +12,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     ["errors"],
-    ["geometry", "strict_toml", "resources", "metrics", "volume", "noise"],
-    ["formats", "phantoms", "projectors", "resample", "figures", "store"],
-    ["solvers", "simulate"],
-    ["jobs", "exchange"],
-    ["engine"],
-    ["report"],
+    ["geometry", "strict_toml", "resources", "metrics", "volume", "noise", "tiling", "sampling"],
+    ["formats", "phantoms", "projectors", "resample", "figures", "store", "patches"],
+    ["solvers", "simulate", "priors"],
+    ["jobs", "preprocess", "sample"],
+    ["engine", "exchange"],
+    ["report", "training"],
     ["cli"],
+    ["__main__"],
 ]
 """A module imports from layers above its own line, never from its own or below."""
 
@@ -26,7 +27,7 @@ ONLY_IN = {
     "astra": "projectors/astra.py",
     "tomosipo": "geometry/tomosipo.py",
     "cupy": "cuda.py",
-    "monai": "priors/unet.py",
+    "monai": "priors/monai_unet.py",
     "matplotlib": "figures/",
     "typer": "cli/",
     "rich": "cli/",

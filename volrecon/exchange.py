@@ -1,23 +1,56 @@
 """Outside files into scans and volumes of ours, and back."""
 
+import contextlib
+import tempfile
+import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from volrecon.errors import ConfigError, DataError
-from volrecon.formats import Hints, Quantity, Sliceable, format_of, read_geometry
+from volrecon.errors import ConfigError, DataError, GeometryWarning, ResourceError, VolreconError
+from volrecon.formats import (
+    FORMATS,
+    Counts,
+    Hints,
+    PixelGrid,
+    ProjectionData,
+    Quantity,
+    Sliceable,
+    StatedScan,
+    format_of,
+    geometry_format_of,
+    read_geometry,
+)
 from volrecon.geometry import VolumeGeometry
 from volrecon.noise import Noise
+from volrecon.preprocess import Preparation, Prepared, agreed_counts
 from volrecon.simulate import attenuation
 from volrecon.store import Scan, ScanHeader, StoredVolume, open_volume, write_scan, write_volume
+from volrecon.store.output import is_ours
 from volrecon.store.scans import BadPixels
 from volrecon.volume import RamSpace
 
 ROWS_AT_ONCE = 16
 LARGEST_LINE_INTEGRAL = 50.0
+BRIGHTEST = 2.0
+"""Median transmission above which the open beam is wrong."""
+
 WATER_PER_MM = 0.02
+NOTHING = Preparation()
+
+
+def states_scan(source: Path, hints: Hints) -> bool:
+    """Whether a file holds projections together with the geometry they were taken in, and so needs no other file."""
+    known = format_of(source)
+    if known.read_volume is None or known.read_projections is None:
+        return known.read_volume is None
+    with contextlib.suppress(VolreconError):
+        return known.read_projections(source, hints).stated is not None
+    return False
 
 
 def import_scan(
@@ -29,38 +62,41 @@ def import_scan(
     noise: Noise | None = None,
     bad_pixels: BadPixels = "refuse",
     overwrite: bool = False,
+    preparation: Preparation = NOTHING,
+    counts: Counts | None = None,
 ) -> list[str]:
-    """Projections in an outside file as `scan.zarr`; one line for everything assumed.
+    """Projections in an outside file as `scan.zarr`; one line for everything assumed or replaced.
 
     Args:
         geometry: a geometry file; None where the projections' own file states the scan.
+        preparation: what is done to the values before they are stored.
+        counts: flats or white level, and darks, of a file of counts; they replace those that the file itself has.
 
     Raises:
-        DataError: wrong shapes, counts instead of line integrals, values that are not finite.
+        DataError: wrong shapes, counts without an open beam, values that are not finite.
         ConfigError: the format has no projections, or the output exists.
     """
-    reader = format_of(source).read_projections
-    if reader is None:
-        raise ConfigError(f"{source}: the format {format_of(source).name} holds no projections")
-    data = reader(source, hints)
-    stated = read_geometry(geometry, data.frame) if geometry else data.stated
-    if stated is None:
-        raise ConfigError(f"{source} does not say where the rays are; give a geometry file (--geometry)")
-    shape = tuple(data.projections.shape)
-    if shape != stated.scan.shape:
-        said = f"{geometry or 'its geometry'} states {stated.scan.shape}"
-        raise DataError(f"{source} has projections of shape {shape} (v, angle, u), but {said}")
-    _check_line_integrals(source, data.projections)
-    header = ScanHeader(
-        stated.scan,
-        stated.grid,
-        noise or Noise(),
-        water_per_mm,
-        {"file": source.name, "geometry": (geometry or source).name},
-    )
-    masked = write_scan(out, header, _row_blocks(data.projections), overwrite, bad_pixels)
-    notes = [*data.notes, *stated.notes]
+    data, stated = _opened(source, geometry, hints)
+    try:
+        prepared = Prepared(data.projections, stated.scan, preparation, agreed_counts(data.counts, counts), bad_pixels)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from error
+    _check_line_integrals(source, prepared)
+    provenance = {"file": source.name, "geometry": (geometry or source).name}
+    header = _header(prepared, ScanHeader(stated.scan, stated.grid, noise or Noise(), water_per_mm, provenance))
+    masked = write_scan(out, header, _recorded(prepared, provenance), overwrite, bad_pixels)
+    notes = [*data.notes, *stated.notes, *prepared.report.lines]
     return [*notes, f"{masked} pixels masked"] if masked else notes
+
+
+def preprocess_scan(scan: Scan, out: Path, preparation: Preparation, overwrite: bool = False) -> list[str]:
+    """A scan's line integrals prepared further, as a new scan; a line for every step."""
+    prepared = Prepared(scan.projections, scan.geometry, preparation, bad_pixels="mask")
+    provenance = dict(scan.provenance)
+    header = ScanHeader(scan.geometry, scan.grid, scan.noise, scan.water_per_mm, provenance)
+    header = _header(prepared, header)
+    write_scan(out, header, _recorded(prepared, provenance), overwrite, bad_pixels="mask")
+    return list(prepared.report.lines)
 
 
 def import_volume(
@@ -82,14 +118,14 @@ def import_volume(
 
 def water_of(path: Path, given: float | None) -> float:
     """Water's attenuation in 1/mm: as given, else as a `volume.zarr` states it, else 0.02."""
-    if given is None and (path / "zarr.json").exists():
+    if given is None and is_ours(path):
         return float(open_volume(path).attributes.get("water_per_mm", WATER_PER_MM))
     return given or WATER_PER_MM
 
 
 def read_any_volume(path: Path, hints: Hints, water_per_mm: float) -> tuple[np.ndarray, VolumeGeometry, list[str]]:
     """A whole volume in memory, attenuation in 1/mm, from a `volume.zarr` or any known format."""
-    if (path / "zarr.json").exists():
+    if is_ours(path):
         stored = open_volume(path)
         return stored.data[0 : stored.geometry.shape[0]], stored.geometry, []
     reader = format_of(path).read_volume
@@ -109,6 +145,38 @@ def export_volume(stored: StoredVolume, out: Path, quantity: Quantity, water_per
     known.write_volume(out, _slices(stored, quantity, water_per_mm), stored.geometry, quantity)
 
 
+def export_scan(scan: Scan, out: Path, projections: Path | None = None) -> Path:
+    """A scan in outside formats, chosen by the suffixes: the geometry, and the line integrals in a file of their own.
+
+    Args:
+        out: the geometry file.
+        projections: default `out` where its format holds both, <stem>.mha beside RTK's .xml, <stem>.tif beside others.
+
+    Returns:
+        Where the projections are.
+
+    Raises:
+        ConfigError, GeometryError: a format is read only, or cannot hold this scan.
+    """
+    geometry = geometry_format_of(out)
+    target = projections or (
+        out if geometry.name in FORMATS else out.with_suffix(".mha" if geometry.name == "rtk" else ".tif")
+    )
+    known = format_of(target)
+    if geometry.write is None or known.write_projections is None:
+        only = out if geometry.write is None else target
+        raise ConfigError(f"{only}: scans are not written in this format; choose another suffix")
+    if target == out and known.name != geometry.name:
+        raise ConfigError(f"{out}: geometry and projections need two names; give --projections another one")
+    size_v, size_u = scan.geometry.pixel_vu_mm
+    rows, columns = scan.geometry.detector_shape
+    pixels = PixelGrid((size_v, size_u), (-(rows - 1) / 2 * size_v, -(columns - 1) / 2 * size_u))
+    geometry.write(out, scan.geometry)
+    views = _views(scan.projections, target.parent)
+    known.write_projections(target, views, scan.geometry.shape, pixels)
+    return target
+
+
 def select_views(scan: Scan, views: np.ndarray, out: Path, overwrite: bool = False) -> None:
     """The views of a scan with these indices, as a new scan."""
     if views.size == 0:
@@ -120,6 +188,22 @@ def select_views(scan: Scan, views: np.ndarray, out: Path, overwrite: bool = Fal
     header = ScanHeader(scan.geometry.select(views), scan.grid, scan.noise, scan.water_per_mm, provenance)
     blocks = (block[:, views] for block in _row_blocks(scan.projections))
     write_scan(out, header, blocks, overwrite, bad_pixels="mask")
+
+
+def _opened(source: Path, geometry: Path | None, hints: Hints) -> tuple[ProjectionData, StatedScan]:
+    """Projections and their geometry, from the same file or from two, of one shape."""
+    reader = format_of(source).read_projections
+    if reader is None:
+        raise ConfigError(f"{source}: the format {format_of(source).name} holds no projections")
+    data = reader(source, hints)
+    stated = read_geometry(geometry, data.frame) if geometry else data.stated
+    if stated is None:
+        raise ConfigError(f"{source} does not say where the rays are; give a geometry file (--geometry)")
+    shape = tuple(data.projections.shape)
+    if shape != stated.scan.shape:
+        said = f"{geometry or 'its geometry'} states {stated.scan.shape}"
+        raise DataError(f"{source} has projections of shape {shape} (v, angle, u), but {said}")
+    return data, stated
 
 
 class _Converted:
@@ -142,15 +226,51 @@ def _slices(stored: StoredVolume, quantity: Quantity, water_per_mm: float) -> It
             yield (mu / np.float32(water_per_mm) - 1) * np.float32(1000) if quantity == "hu" else mu
 
 
+def _views(projections: Sliceable, folder: Path) -> Iterator[np.ndarray]:
+    """The views (v, u) of projections that are stored by rows, by way of a temporary file of the same size."""
+    rows, count, columns = projections.shape
+    view_bytes, row_bytes = 4 * rows * columns, 4 * columns
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            first = 0
+            for block in _row_blocks(projections):
+                for view in range(count):
+                    file.seek(view * view_bytes + first * row_bytes)
+                    file.write(block[:, view].tobytes())
+                first += len(block)
+            file.seek(0)
+            for _ in range(count):
+                yield np.frombuffer(file.read(view_bytes), np.float32).reshape(rows, columns)
+    except OSError as error:
+        raise ResourceError(f"{folder}: {count * view_bytes} bytes cannot be written there ({error})") from error
+
+
+def _header(prepared: Prepared, of: ScanHeader) -> ScanHeader:
+    """The header of prepared projections; a grid that was stated for all of the detector is left out for a part."""
+    whole = prepared.window.shape == of.geometry.detector_shape
+    noise = prepared.window.noise(of.noise)
+    return replace(of, geometry=prepared.geometry, grid=of.grid if whole else None, noise=noise)
+
+
+def _recorded(prepared: Prepared, provenance: dict[str, Any]) -> Iterator[np.ndarray]:
+    """The blocks of prepared projections; once they are through, `provenance` tells what was done."""
+    yield from prepared.blocks()
+    report = prepared.report
+    if report.lines:
+        provenance["preparation"] = [*provenance.get("preparation", []), report.record]
+    if report.axis and report.axis.doubts:
+        warnings.warn(f"the rotation axis may be wrong: {report.axis.lines[1]}", GeometryWarning, stacklevel=2)
+
+
 def _row_blocks(projections: Sliceable) -> Iterator[np.ndarray]:
     for start in range(0, projections.shape[0], ROWS_AT_ONCE):
         yield np.asarray(projections[start : start + ROWS_AT_ONCE], dtype=np.float32)
 
 
-def _check_line_integrals(source: Path, projections: Sliceable) -> None:
-    """Refuse what is plainly not a line integral, from the middle row."""
-    middle = projections.shape[0] // 2
-    row = np.asarray(projections[middle : middle + 1], dtype=np.float64)
+def _check_line_integrals(source: Path, prepared: Prepared) -> None:
+    """Refuse what is plainly not a line integral, from the middle row (row D7)."""
+    middle = prepared.shape[0] // 2
+    row = prepared[middle : middle + 1].astype(np.float64)
     row = row[np.isfinite(row)]
     if row.size == 0:
         return
@@ -159,5 +279,11 @@ def _check_line_integrals(source: Path, projections: Sliceable) -> None:
         looks = "detector counts" if median > LARGEST_LINE_INTEGRAL else "Hounsfield units"
         raise DataError(
             f"{source}: the middle row has median {median:.4g} and lowest percentile {low:.4g}, which looks like "
-            f"{looks}, not line integrals. Convert counts by -log((counts - dark) / (flat - dark)) first."
+            f"{looks}, not line integrals. For -log((counts - dark) / (flat - dark)) give the open beam, --flat FILE "
+            f"or --white N, and --dark FILE."
+        )
+    if prepared.beam and median < -np.log(BRIGHTEST):
+        raise DataError(
+            f"{source}: half of the middle row is brighter than {np.exp(-median):.3g} times the open beam; check the "
+            f"flats or the white level"
         )

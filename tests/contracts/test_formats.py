@@ -1,5 +1,6 @@
 """What every outside format must do, run over whatever is registered."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,11 @@ def case(request, tmp_path) -> tuple[Format, Path]:
     return FORMATS[name], path
 
 
+def files_of(path: Path) -> list[Path]:
+    """A volume is a file, or a folder of files."""
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
 def check_round_trip(known: Format, path: Path) -> None:
     volume = known.read_volume(path, HINTS)
     np.testing.assert_array_equal(volume.slices[:], VALUES)
@@ -48,7 +54,7 @@ def check_refuses(known: Format, path: Path, hints: Hints = HINTS) -> str:
 
 def check_survives(known: Format, path: Path, data: bytes) -> np.ndarray | None:
     """The values of a damaged file, None where it is refused; any other exception fails the test."""
-    path.write_bytes(data)
+    files_of(path)[-1].write_bytes(data)
     try:
         return known.read_volume(path, HINTS).slices[:]
     except VolreconError as error:
@@ -101,32 +107,33 @@ def test_integers_and_generators_are_written_as_float32(case):
 @pytest.mark.parametrize("keep", [0, 1, 7, 100, 0.3, 0.6, -9, -1])
 def test_truncated_file(case, keep):
     known, path = case
-    data = path.read_bytes()
+    data = files_of(path)[-1].read_bytes()
     read = check_survives(known, path, data[: int(keep * len(data)) if isinstance(keep, float) else keep])
     assert read is None or np.array_equal(read, VALUES)
 
 
 def test_almost_nothing_left_is_refused(case):
     known, path = case
-    path.write_bytes(path.read_bytes()[:40])
+    file = files_of(path)[-1]
+    file.write_bytes(file.read_bytes()[:40])
     check_refuses(known, path)
 
 
 def test_wrong_magic(case):
     known, path = case
-    path.write_bytes(b"this is not a volume" * 100)
+    files_of(path)[-1].write_bytes(b"this is not a volume" * 100)
     check_refuses(known, path)
 
 
 def test_missing_file(case):
     known, path = case
-    path.unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
     check_refuses(known, path)
 
 
 def test_flipped_bytes(case):
     known, path = case
-    whole = path.read_bytes()
+    whole = files_of(path)[-1].read_bytes()
     rng = np.random.default_rng(7)
     # Headers are where parsers break: half of the damage goes to the first 400 bytes.
     for trial in range(60):
@@ -155,10 +162,10 @@ def test_without_hints_it_names_the_hint_or_needs_none(case):
 )
 def test_a_wrong_number_of_slices_leaves_the_old_file(case, bad):
     known, path = case
-    before = path.read_bytes()
+    before = [file.read_bytes() for file in files_of(path)]
     with pytest.raises(DataError, match="slice"):
         known.write_volume(path, bad, GRID, "hu")
-    assert path.read_bytes() == before
+    assert [file.read_bytes() for file in files_of(path)] == before
     assert list(path.parent.iterdir()) == [path]
 
 

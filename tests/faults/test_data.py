@@ -10,7 +10,7 @@ from balls import GRID, ball_projections, small_scan
 from volrecon import engine
 from volrecon.errors import ConfigError, DataError, GeometryError, GeometryWarning
 from volrecon.exchange import import_scan, select_views
-from volrecon.formats import Hints
+from volrecon.formats import Counts, Hints
 from volrecon.geometry import ScanGeometry, cone
 from volrecon.noise import Noise
 from volrecon.store import ScanHeader, open_scan, write_scan
@@ -106,6 +106,79 @@ def test_D2_no_photons_left(photons, electronic):
     assert y.max() == pytest.approx(np.log(2 * photons), rel=1e-6)
 
 
+DARK, WHITE = 100, 60_000
+
+
+def counted(change=lambda raw: raw) -> np.ndarray:
+    """What a 16-bit detector reads of the ball, (v, angle, u), spoilt by `change` before it is rounded."""
+    light = np.exp(-ball_projections(small_scan("cone")).astype(np.float64))
+    return change(DARK + (WHITE - DARK) * light)
+
+
+def frames(**places) -> Counts:
+    """Flats and darks of that detector; flats spoilt at (v, u) places."""
+    flats = np.full((2, 36, 32), WHITE, np.float32)
+    for place, value in places.get("flat", {}).items():
+        flats[(slice(None), *place)] = value
+    return Counts(flats, np.full((1, 36, 32), DARK, np.float32))
+
+
+def test_D1_missing_counts_are_refused_or_masked(bring):
+    def lose(raw):
+        raw[20, 5, 7] = np.nan
+        return raw
+
+    with pytest.raises(DataError, match=r"1 projection values.*\(20, 5, 7\)"):
+        bring(counted(lose), counts=frames())
+    y = open_scan(bring(counted(lose), counts=frames(), bad_pixels="mask")).projections[:]
+    assert np.argwhere(np.isnan(y)).tolist() == [[20, 5, 7]]
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, ">u2", np.int32, np.float64])
+def test_D2_zero_and_negative_counts(bring, dtype):
+    def starve(raw):
+        raw[20, 5, 7], raw[3, 0, 0] = 0, DARK
+        if np.dtype(dtype).kind in "if":
+            raw[8] = -1e6
+        return np.round(raw).astype(dtype)
+
+    raw = counted(starve)
+    before = raw.tobytes()
+    scan = open_scan(bring(raw, counts=frames()))
+    y = scan.projections[:]
+    floor = -np.log(1e-4)
+    assert y[20, 5, 7] == y[3, 0, 0] == y.max() == pytest.approx(floor, rel=1e-6)
+    assert scan.provenance["preparation"][0]["done"]["clipped"] == (y == y.max()).sum()
+    good = y < y.max()
+    np.testing.assert_allclose(y[good], ball_projections(small_scan("cone"))[good], atol=2e-4)
+    assert raw.tobytes() == before
+
+
+def test_D3_flat_equals_dark(bring):
+    flat = {(4, 9): DARK, (17, 0): DARK, (30, 31): np.nan}
+    scan = open_scan(bring(counted(), counts=frames(flat=flat)))
+    done = scan.provenance["preparation"][0]["done"]
+    assert (done["dead_pixels"], done["filled"]) == (3, 3 * 24)
+    np.testing.assert_allclose(scan.projections[:], ball_projections(small_scan("cone")), atol=0.05)
+    with pytest.raises(DataError, match=r"1152 of 1152 pixels are dead.*swapped"):
+        bring(counted(), counts=Counts(frames().darks, frames().flats))
+
+
+def test_D3_flat_equals_dark_may_be_masked(bring):
+    path = bring(counted(), counts=frames(flat={(4, 9): DARK}), bad_pixels="mask")
+    y = open_scan(path).projections[:]
+    assert np.isnan(y[4, :, 9]).all()
+    assert np.isnan(y).sum() == 24
+
+
+@pytest.mark.parametrize(
+    "counts", [None, Counts(), Counts(darks=np.full((1, 36, 32), DARK))], ids=["not", "empty", "dark"]
+)
+def test_D3_missing_flats(bring, counts):
+    with pytest.raises(DataError, match=r"y\.npy.*--flat FILE.*--white N"):
+        bring(counted(), counts=counts)
+
+
 def variants() -> dict[str, np.ndarray]:
     y = np.round(ball_projections(small_scan("cone")) * 100)
     wide = np.zeros((36, 24, 64), np.float32)
@@ -188,8 +261,13 @@ def test_D6_a_selection_of_nothing_or_of_views_that_are_not_there(write_ball, tm
 @pytest.mark.parametrize(("scale", "guess"), [(60_000.0, "counts"), (-1000.0, "Hounsfield")])
 def test_D7_counts_and_hounsfield_units(bring, scale, guess):
     y = np.full((36, 24, 32), scale, np.float32)
-    with pytest.raises(DataError, match=rf"{guess}.*-log"):
+    with pytest.raises(DataError, match=rf"{guess}.*-log.*--flat FILE.*--white N.*--dark FILE"):
         bring(y)
+
+
+def test_D7_an_open_beam_that_is_too_dim(bring):
+    with pytest.raises(DataError, match=r"brighter than 1[01].* times the open beam"):
+        bring(counted(), counts=Counts(white=5_500.0))
 
 
 def test_D7_a_metal_ray_is_no_count(bring):

@@ -10,14 +10,15 @@ from volrecon.errors import VolreconError
 def main() -> None:
     """Run a command; errors become one message and an exit code (2 usage, 3 data, 4 integrity, 5 resources, ...)."""
     # Imported here, so that `import volrecon.cli` costs nothing; each registers its commands with the application.
-    from volrecon.cli import demo, runs, scans, train, volumes  # noqa: F401
-    from volrecon.cli.app import app
+    from volrecon.cli import demo, info, measured, runs, sample, scans, train, volumes  # noqa: F401
+    from volrecon.cli.app import app, printable
 
     warnings.showwarning = _show_warning
     try:
         app()
     except VolreconError as error:
-        print(f"volrecon: {error}", file=sys.stderr)
+        # Names out of files may hold what a terminal would obey.
+        print("volrecon: " + "\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         print("volrecon: interrupted", file=sys.stderr)

@@ -25,6 +25,11 @@ def say(text: str) -> None:
     console.print(text, markup=False)
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would obey or could not show (control characters, broken names) escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 @contextmanager
 def shown_progress(name: str, quiet: bool) -> Iterator[Any]:
     """A callback for `engine.run`: a bar with step, residual and time left, or log lines off a terminal."""

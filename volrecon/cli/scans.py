@@ -1,4 +1,4 @@
-"""simulate, import, select: where scans come from."""
+"""simulate, select: scans of known volumes, and parts of scans."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,14 +8,13 @@ import typer
 
 from volrecon.cli.app import app, say
 from volrecon.errors import ConfigError, DataError
-from volrecon.exchange import import_scan, import_volume, read_any_volume, select_views, water_of
+from volrecon.exchange import read_any_volume, select_views, water_of
 from volrecon.formats import Hints
 from volrecon.geometry import VolumeGeometry, coverage
 from volrecon.noise import Noise
 from volrecon.simulate import Beam, Setup, design_scan, prepare, write_simulation
 from volrecon.simulate import phantom as make_phantom
 from volrecon.store import ScanHeader, open_scan
-from volrecon.store.scans import BadPixels
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of volrecon.")]
@@ -121,35 +120,6 @@ def simulate(
     say(f"source to object {sod:g} mm, to detector {sdd:g} mm; grid {grid.shape} of {grid.voxel_zyx_mm} mm")
     say(f"truncated: {open_scan(out).truncation():.1%} of the views; unseen: {seen.unseen:.1%} of the grid")
     say(f"wrote {out} and {truth}")
-
-
-@app.command("import")
-def import_(
-    source: Annotated[Path, typer.Argument(help="npy, npz, NIfTI, TIFF file or folder of TIFFs.")],
-    out: Out,
-    geometry: Annotated[Path | None, typer.Option(help="geometry.toml: the file holds projections.")] = None,
-    axes: Annotated[
-        Literal["v,angle,u", "angle,v,u", "angle,u"] | None, typer.Option(help="Axis order of projections.")
-    ] = None,
-    key: Key = None,
-    quantity: QuantityOption = None,
-    file_voxel_mm: VoxelText = None,
-    water_per_mm: Water = 0.02,
-    photons: Annotated[float | None, typer.Option(help="Photons a pixel in air, if known: weights the data.")] = None,
-    bad_pixels: Annotated[BadPixels, typer.Option(help="What NaN and infinite pixels do.")] = "refuse",
-    overwrite: Overwrite = False,
-) -> None:
-    """Bring projections (with --geometry) or a volume into volrecon's own format."""
-    if geometry is None:
-        hints = volume_hints(key, file_voxel_mm, quantity)
-        notes = import_volume(source, out, hints, water_per_mm, overwrite)
-    else:
-        noise = Noise("poisson", photons) if photons else None
-        hints = Hints(key=key, axes=axes)
-        notes = import_scan(source, geometry, out, hints, water_per_mm, noise, bad_pixels, overwrite)
-    for note in notes:
-        say(note)
-    say(f"wrote {out}")
 
 
 @app.command()

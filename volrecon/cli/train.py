@@ -55,7 +55,8 @@ def train_(
         for sigma, psnr in trained.psnr.items():
             say(f"held-out PSNR at sigma {sigma}: {psnr:.2f} dB (data range 1 linear unit)")
     if not trained.finished:
-        say("stopped before the end of the budget; the same command goes on")
+        if first:
+            say("stopped before the end of the budget; the same command goes on")
         sys.exit(130)
 
 

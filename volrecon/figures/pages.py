@@ -1,19 +1,19 @@
-"""The three figures: volumes side by side, a difference, projections."""
+"""The figures of reports: volumes side by side, and a difference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 
-from volrecon.errors import ConfigError, DataError
+from volrecon.errors import ConfigError
 from volrecon.figures.panels import (
     MARGIN,
     TABLE_ROW,
     Look,
     Window,
     colour_bar,
+    common_shape,
     draw_table,
     grey_look,
     new_axes,
@@ -24,7 +24,7 @@ from volrecon.figures.panels import (
     show,
     write,
 )
-from volrecon.metrics import VolumeLike, gather_planes, spread
+from volrecon.metrics import VolumeLike, gather_planes
 
 WIDTH = 14.0
 """Widest figure, in inches."""
@@ -76,7 +76,7 @@ def report_figure(
         ConfigError: no volumes, an unknown reference, an empty window, rows of unequal length.
         DataError: volumes of different shapes or not 3D.
     """
-    shape = _common_shape(list(volumes.values()))
+    shape = common_shape(list(volumes.values()))
     planes = {name: _central_planes(volume) for name, volume in volumes.items()}
     source = reference if reference is not None else next(iter(volumes))
     if source not in planes:
@@ -104,7 +104,7 @@ def difference_figure(
     The difference is shown from blue through white to red over plus and minus its own 99.5th percentile, which is
     stated. Other arguments and errors as in `report_figure`; the default window is A's.
     """
-    shape = _common_shape([a, b])
+    shape = common_shape([a, b])
     first, second = _central_planes(a), _central_planes(b)
     look = grey_look(window, first, names[0], water_per_mm)
     change = (second[0] - first[0], second[1] - first[1], second[2] - first[2])
@@ -116,57 +116,6 @@ def difference_figure(
         Column(f"{names[1]} - {names[0]}", change, signed),
     ]
     _draw_page(path, columns, shape, voxel_zyx_mm, title, ())
-
-
-def projections_figure(
-    path: Path | str,
-    projections: VolumeLike,
-    *,
-    angles_rad: np.ndarray | None = None,
-    pixel_vu_mm: tuple[float, float] = (1.0, 1.0),
-    title: str = "",
-) -> None:
-    """The sinogram of the middle detector row and three views, v upwards.
-
-    Args:
-        path: the PNG to write, about 1400 pixels wide.
-        projections: line integrals (v, angle, u).
-        angles_rad: gantry angles, (views,); without them views are numbered.
-        pixel_vu_mm: detector pixel size, for the views' aspect.
-        title: one line.
-
-    Raises:
-        ConfigError: a number of angles other than the views.
-        DataError: projections that are not 3D.
-    """
-    rows, count, columns = _common_shape([projections])
-    if angles_rad is not None and len(angles_rad) != count:
-        raise ConfigError(f"{len(angles_rad)} angles were given for {count} views")
-    chosen = spread(count, 3)
-    middle = np.asarray(projections[rows // 2 : rows // 2 + 1])[0]
-    views, _ = gather_planes(projections, chosen, np.array([], int))
-    low, high = percentiles([middle, *views])
-    look = Look("gray", (low, high), f"line integral, shown from {low:.3g} to {high:.3g}")
-
-    panel = (WIDTH - 1.2 - MARGIN - 4 * GAP) / (1.35 + len(chosen))
-    slope = rows * pixel_vu_mm[0] / (columns * pixel_vu_mm[1])
-    wide = min(panel, 1.6 * panel / slope)
-    height = max(wide * slope, 1.1 * panel)
-    top = HEAD + TITLE * bool(title)
-    left = 1.2 + 1.35 * panel
-    figure = new_figure(WIDTH, top + height + 0.35 + BAR_STRIP, title)
-    _draw_sinogram(new_axes(figure, 0.8, top, 1.35 * panel, height), middle, look, angles_rad)
-    write(figure, 0.8 + 0.675 * panel, top - 0.16, f"sinogram, row {rows // 2} of {rows}", size=12)
-    for place, (index, view) in enumerate(zip(chosen, views, strict=True)):
-        at = left + place * (panel + GAP) + (panel - wide) / 2
-        over = top + (height - wide * slope) / 2
-        axes = new_axes(figure, at, over, wide, wide * slope)
-        axes.set_axis_off()
-        show(axes, view, look, "lower")
-        angle = "" if angles_rad is None else f", {np.degrees(angles_rad[index]):.4g}°"
-        write(figure, at + wide / 2, over - 0.16, f"view {index}{angle}", size=12)
-    colour_bar(figure, look, left, top + height + 0.35, WIDTH - left - MARGIN)
-    save(figure, path)
 
 
 def _draw_page(
@@ -203,30 +152,11 @@ def _draw_page(
     save(figure, path)
 
 
-def _common_shape(volumes: Sequence[VolumeLike]) -> tuple[int, int, int]:
-    if not volumes:
-        raise ConfigError("give at least one volume to draw")
-    shapes = [tuple(volume.shape) for volume in volumes]
-    shape = shapes[0]
-    if len(shape) != 3 or min(shape) < 1 or set(shapes) != {shape}:
-        raise DataError(f"a figure needs arrays of three axes and one shape; got {shapes}")
-    return shape[0], shape[1], shape[2]
-
-
 def _central_planes(volume: VolumeLike) -> Planes:
     depth, height, width = volume.shape
     coronal, sagittal = gather_planes(volume, np.array([height // 2]), np.array([width // 2]))
     axial = np.asarray(volume[depth // 2 : depth // 2 + 1], np.float32)[0]
     return axial, coronal[0], sagittal[0]
-
-
-def _draw_sinogram(axes: Axes, sinogram: np.ndarray, look: Look, angles_rad: np.ndarray | None) -> None:
-    show(axes, sinogram, look, "upper")
-    axes.set_xlabel("u [pixel]")
-    axes.set_ylabel("view" if angles_rad is None else "angle [°]")
-    marks = np.unique(np.linspace(0, len(sinogram) - 1, 6).astype(int))
-    names = marks if angles_rad is None else np.degrees(angles_rad[marks])
-    axes.set_yticks(marks, [f"{name:.4g}" for name in names])
 
 
 @dataclass(frozen=True)

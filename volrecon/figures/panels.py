@@ -17,7 +17,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from volrecon.errors import ConfigError
+from volrecon.errors import ConfigError, DataError
+from volrecon.metrics import VolumeLike
 
 DPI = 100
 MARGIN, TABLE_ROW = 0.25, 0.27
@@ -35,6 +36,17 @@ class Look:
     colormap: str
     window: Window
     label: str
+
+
+def common_shape(volumes: Sequence[VolumeLike]) -> tuple[int, int, int]:
+    """The shape that all arrays have, three axes and none of them empty."""
+    if not volumes:
+        raise ConfigError("give at least one volume to draw")
+    shapes = [tuple(volume.shape) for volume in volumes]
+    shape = shapes[0]
+    if len(shape) != 3 or min(shape) < 1 or set(shapes) != {shape}:
+        raise DataError(f"a figure needs arrays of three axes and one shape; got {shapes}")
+    return shape[0], shape[1], shape[2]
 
 
 def percentiles(arrays: Sequence[np.ndarray]) -> Window:
@@ -81,11 +93,26 @@ def write(
     figure.text(*at, text, ha=ha, va="center", fontsize=size, rotation=rotation, parse_math=False)
 
 
-def show(axes: Axes, image: np.ndarray, look: Look, origin: Literal["upper", "lower"]) -> None:
-    """Fill the axes with the image; their own shape sets the aspect."""
+def show(
+    axes: Axes,
+    image: np.ndarray,
+    look: Look,
+    origin: Literal["upper", "lower"],
+    edges: tuple[float, float, float, float] | None = None,
+) -> None:
+    """Fill the axes with the image; their own shape sets the aspect.
+
+    `edges` are the coordinates at the image's left, right, bottom and top; by default pixels are counted.
+    """
     colours = mpl.colormaps[look.colormap].with_extremes(bad=NOT_FINITE)
     low, high = look.window
-    axes.imshow(image, cmap=colours, vmin=low, vmax=high, origin=origin, aspect="auto")
+    axes.imshow(image, cmap=colours, vmin=low, vmax=high, origin=origin, aspect="auto", extent=edges)
+
+
+def mark_axes(axes: Axes, wide: float, tall: float) -> None:
+    """Round numbers along both axes, as many as `wide` and `tall` inches have room for."""
+    for axis, inches in ((axes.xaxis, wide), (axes.yaxis, tall)):
+        axis.set_major_locator(MaxNLocator(max(1, int(inches / 0.55)), steps=[1, 2, 5, 10], min_n_ticks=1))
 
 
 def scale_bar(axes: Axes, extent_mm: float) -> None:

@@ -13,15 +13,25 @@ from volrecon.geometry import VolumeGeometry
 def float32_slices(slices: Iterable[np.ndarray], geometry: VolumeGeometry) -> Iterator[np.ndarray]:
     """The slices of a volume as C-contiguous float32, one at a time, checked against the grid."""
     depth, *plane = geometry.shape
+    return _counted(slices, depth, tuple(plane), "slice", f"a volume of {geometry.shape} (z, y, x)")
+
+
+def float32_views(views: Iterable[np.ndarray], shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """The views (v, u) of projections `shape` (v, angle, u) as C-contiguous float32, one at a time, checked."""
+    rows, count, columns = shape
+    return _counted(views, count, (rows, columns), "view", f"projections of {shape} (v, angle, u)")
+
+
+def _counted(
+    planes: Iterable[np.ndarray], expected: int, plane: tuple[int, ...], name: str, whole: str
+) -> Iterator[np.ndarray]:
     count = 0
-    for count, values in enumerate(slices, start=1):
-        if count > depth or values.shape != tuple(plane):
-            raise DataError(
-                f"slice {count - 1} of shape {values.shape} does not fit a volume of {geometry.shape} (z, y, x)"
-            )
+    for count, values in enumerate(planes, start=1):
+        if count > expected or values.shape != plane:
+            raise DataError(f"{name} {count - 1} of shape {values.shape} does not fit {whole}")
         yield np.ascontiguousarray(values, dtype=np.float32)
-    if count < depth:
-        raise DataError(f"only {count} slices for a volume of {geometry.shape} (z, y, x)")
+    if count < expected:
+        raise DataError(f"only {count} {name}s for {whole}")
 
 
 def agreed_voxel(

@@ -209,7 +209,8 @@ class Format:
     `read_volume(path, hints)` and `read_projections(path, hints)` open lazily; `write_volume(path, slices, geometry,
     quantity)` takes slices (y, x) one by one, writes float32, and replaces `path` only when it is whole;
     `write_projections(path, views, shape, pixels)` takes views (v, u) one by one, of projections `shape` (v, angle, u).
-    With `folders`, a folder of single files of these suffixes can be read too.
+    With `folders`, a folder of single files of these suffixes can be read too. With `markers`, what bears the suffix is
+    itself a folder, known by its own name or by a file of one of these names in it.
     """
 
     name: str
@@ -219,6 +220,7 @@ class Format:
     read_projections: Callable[[Path, Hints], ProjectionData] | None = None
     folders: bool = False
     write_projections: Callable[[Path, Iterable[np.ndarray], tuple[int, int, int], PixelGrid], None] | None = None
+    markers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

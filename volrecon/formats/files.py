@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,44 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path, names: str) -> Iterator[Path]:
+    """A new folder to write into, which becomes the folder `path` at the end and is removed when anything fails.
+
+    Raises:
+        ConfigError: `path` is there, and is anything but a folder of files whose names match the pattern `names`.
+        ResourceError: the disk or the folder does not let us write.
+    """
+    partial, old = path.with_name(f".{path.name}.writing"), path.with_name(f".{path.name}.old")
+    try:
+        _put_back(old, path)
+        ours = path.is_dir() and not path.is_symlink() and all(p.match(names) and p.is_file() for p in path.iterdir())
+        if not ours and (path.exists() or path.is_symlink()):
+            raise ConfigError(
+                f"{path} exists and is no folder of {names} alone; it is left alone. Choose another name."
+            )
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        shutil.rmtree(old, ignore_errors=True)
+        if path.exists():
+            path.replace(old)
+        partial.replace(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise ResourceError(f"{path}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _put_back(old, path)
+
+
+def _put_back(old: Path, path: Path) -> None:
+    """Undo a swap that stopped half-way, now or in an earlier process."""
+    if old.exists() and not path.exists():
+        old.replace(path)
 
 
 def required(package: str) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from volrecon.errors import ConfigError, DataError
 from volrecon.formats.base import Frame, GeometryFormat, StatedScan
 from volrecon.formats.files import reading
+from volrecon.formats.geometry_toml_writer import write
 from volrecon.formats.number_files import read_vectors
 from volrecon.formats.scan_tables import Cone, Fan, Helical, Parallel, Stated, Vectors
 from volrecon.geometry import from_vectors
@@ -60,4 +61,4 @@ def _from_beam(path: Path, tables: dict[str, Any], data_angles: np.ndarray | Non
     return StatedScan(table.scan(angles), table.grid.geometry() if table.grid else None, notes)
 
 
-FORMAT = GeometryFormat("geometry.toml", (".toml",), read)
+FORMAT = GeometryFormat("geometry.toml", (".toml",), read, write)

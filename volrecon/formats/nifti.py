@@ -1,7 +1,8 @@
-"""NIfTI volumes (.nii, .nii.gz), through nibabel.
+"""NIfTI (.nii, .nii.gz), through nibabel.
 
 A NIfTI world is RAS+: x grows to the patient's right, y to the front, z to the head. It is right-handed like ours, so a
-volume is turned to (superior, anterior, right) = our (z, y, x) and keeps its place in the world.
+volume is turned to (superior, anterior, right) = our (z, y, x) and keeps its place in the world. Projections are taken
+as ITK and RTK see them: in ITK's world, where x and y run the other way, (x, y, z) are (u, v, view).
 """
 
 import contextlib
@@ -15,8 +16,17 @@ import numpy as np
 
 from volrecon.errors import DataError
 from volrecon.formats.agreement import agreed_quantity, agreed_voxel, float32_slices
-from volrecon.formats.base import Format, Hints, Quantity, SlicedArray, VolumeData
+from volrecon.formats.base import (
+    LARGEST_IN_MEMORY,
+    Format,
+    Hints,
+    ProjectionData,
+    Quantity,
+    SlicedArray,
+    VolumeData,
+)
 from volrecon.formats.files import reading, replacing, required
+from volrecon.formats.mha import LPS_TO_OURS, itk_projections, pixel_grid
 from volrecon.geometry import VolumeGeometry
 
 LARGEST_TILT_DEG = 0.1
@@ -50,6 +60,21 @@ def read_volume(path: Path, hints: Hints) -> VolumeData:
         quantity = agreed_quantity(_stated_quantity(image), hints.quantity)
         slices = SlicedArray(path, geometry.shape, _dtype(image), _reader(nibabel, image, turn, len(shape)))
         return VolumeData(slices, geometry, quantity, _notes(nibabel, image, unit, geometry))
+
+
+def read_projections(path: Path, hints: Hints) -> ProjectionData:
+    """Projections that ITK wrote, with their pixel grid; the file has no angles. A .nii.gz is read as a whole."""
+    nibabel = required("nibabel")
+    with reading(path):
+        image = _opened(nibabel, path)
+        columns, rows, views = _checked_shape(image)[:3]
+        _check_size(image, path)
+        unit = image.header.get_xyzt_units()[0]
+        affine = np.diag([*LPS_TO_OURS, 1.0]) @ image.affine * MM_PER_UNIT[unit]
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+        pixels = pixel_grid(affine[:3, :3] / np.where(spacing > 0, spacing, 1), spacing, affine[:3, 3])
+        projections = SlicedArray(path, (rows, views, columns), _dtype(image), _row_reader(image, path))
+        return itk_projections(projections, pixels, f"{image.get_data_dtype()}, unit of length: {unit}", hints)
 
 
 def write_volume(path: Path, slices: Iterable[np.ndarray], geometry: VolumeGeometry, quantity: Quantity) -> None:
@@ -149,6 +174,21 @@ def _reader(nibabel: Any, image: Any, turn: np.ndarray, ndim: int) -> Any:
     return read
 
 
+def _row_reader(image: Any, path: Path) -> Any:
+    """A function that reads rows [start, stop) of all views, (v, angle, u)."""
+    values = image.dataobj
+    if path.name.lower().endswith(".gz"):
+        if (nbytes := math.prod(image.shape) * _dtype(image).itemsize) > LARGEST_IN_MEMORY:
+            raise DataError(f"unpacks to {nbytes} bytes; at most {LARGEST_IN_MEMORY} are unpacked. Save it as .nii")
+        values = np.asarray(image.dataobj)
+    rest = (0,) * (len(image.shape) - 3)
+
+    def read(start: int, stop: int) -> np.ndarray:
+        return np.asarray(values[(slice(None), slice(start, stop), slice(None), *rest)]).transpose(1, 2, 0)
+
+    return read
+
+
 def _stated_quantity(image: Any) -> Quantity | None:
     """What `write_volume` put into the description, if it is there."""
     text = image.header["descrip"].item().decode("latin1").removeprefix(LABEL)
@@ -177,4 +217,4 @@ def _stream(path: Path, *, compress: bool) -> Iterator[IO[bytes]]:
             yield cast(IO[bytes], packed)
 
 
-FORMAT = Format("nifti", (".nii", ".nii.gz"), read_volume, write_volume)
+FORMAT = Format("nifti", (".nii", ".nii.gz"), read_volume, write_volume, read_projections)

@@ -11,8 +11,15 @@ from typing import IO
 import numpy as np
 
 from volrecon.errors import DataError
-from volrecon.formats.agreement import agreed_axes, agreed_quantity, agreed_voxel, as_v_angle_u, float32_slices
-from volrecon.formats.base import Format, Hints, ProjectionData, Quantity, SlicedArray, VolumeData
+from volrecon.formats.agreement import (
+    agreed_axes,
+    agreed_quantity,
+    agreed_voxel,
+    as_v_angle_u,
+    float32_slices,
+    float32_views,
+)
+from volrecon.formats.base import Format, Hints, PixelGrid, ProjectionData, Quantity, SlicedArray, VolumeData
 from volrecon.formats.files import reading, replacing
 from volrecon.geometry import VolumeGeometry
 
@@ -117,13 +124,28 @@ def write_volume(path: Path, slices: Iterable[np.ndarray], geometry: VolumeGeome
         write_array(stream, slices, geometry)
 
 
+def write_projections(path: Path, views: Iterable[np.ndarray], shape: tuple[int, int, int], pixels: PixelGrid) -> None:
+    """Projections (v, angle, u), written view by view; the values only, as with volumes."""
+    rows, count, columns = shape
+    with replacing(path) as partial, partial.open("wb") as stream:
+        _write_header(stream, shape)
+        start, row_bytes = stream.tell(), 4 * columns
+        for view, values in enumerate(float32_views(views, shape)):
+            for row in range(rows):
+                stream.seek(start + (row * count + view) * row_bytes)
+                stream.write(values[row].tobytes())
+
+
 def write_array(stream: IO[bytes], slices: Iterable[np.ndarray], geometry: VolumeGeometry) -> None:
     """A float32 npy array (z, y, x), written slice by slice."""
-    descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
-    header = {"descr": descr, "fortran_order": False, "shape": geometry.shape}
-    np.lib.format.write_array_header_1_0(stream, header)
+    _write_header(stream, geometry.shape)
     for values in float32_slices(slices, geometry):
         stream.write(values.tobytes())
 
 
-FORMAT = Format("npy", (".npy",), read_volume, write_volume, read_projections)
+def _write_header(stream: IO[bytes], shape: tuple[int, int, int]) -> None:
+    descr = np.lib.format.dtype_to_descr(np.dtype(np.float32))
+    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+
+
+FORMAT = Format("npy", (".npy",), read_volume, write_volume, read_projections, write_projections=write_projections)

@@ -2,7 +2,8 @@
 
 Two layouts are known by their names. Volumes: `volume` or `hu` (z, y, x), with `voxel_zyx_mm` or `spacing_zyx_mm`,
 `centre_xyz_mm` and `quantity`. Projections: `projections` (v, angle, u) or `sino` (angle, u), with `angles_rad`,
-`angles_deg` or `theta_deg`. Any other array is had by the hint `key`.
+`angles_deg` or `theta_deg`; counts are `raw` (angle, v, u), with `flat` and `dark`, (v, u) or (frames, v, u), or
+`white`. Any other array is had by the hint `key`.
 """
 
 import contextlib
@@ -21,6 +22,7 @@ from volrecon.formats.agreement import agreed_axes, agreed_quantity, agreed_voxe
 from volrecon.formats.base import (
     LARGEST_IN_MEMORY,
     AxisOrder,
+    Counts,
     Format,
     Hints,
     ProjectionData,
@@ -37,7 +39,7 @@ LARGEST_SMALL = 64 * 2**20
 DEFLATE_RATIO = 1032
 """Deflate cannot shrink anything by more than this: a larger claim is false."""
 
-KNOWN_AXES: dict[str, AxisOrder] = {"projections": "v,angle,u", "sino": "angle,u"}
+KNOWN_AXES: dict[str, AxisOrder] = {"projections": "v,angle,u", "sino": "angle,u", "raw": "angle,v,u"}
 KEY = re.compile(r"([^\[\]]+)(?:\[(\d{1,9})\])?")
 
 
@@ -68,7 +70,10 @@ def read_projections(path: Path, hints: Hints) -> ProjectionData:
         projections = stored if axes == "v,angle,u" else _reordered(stored, axes)
         angles, source = _angles(archive)
         notes = (f"array {name!r}, axes taken as ({axes}), {stored.shape}", source)
-        return ProjectionData(projections, angles, notes)
+        if name != "raw":
+            return ProjectionData(projections, angles, notes)
+        counts, found = _counts(path, archive)
+        return ProjectionData(projections, angles, (*notes, found), counts)
 
 
 def write_volume(path: Path, slices: Iterable[np.ndarray], geometry: VolumeGeometry, quantity: Quantity) -> None:
@@ -224,6 +229,29 @@ def _angles(archive: zipfile.ZipFile) -> tuple[np.ndarray | None, str]:
     if names[0].endswith("_deg"):
         angles = np.deg2rad(angles)
     return angles, f"{angles.size} angles from {names[0]!r}"
+
+
+def _counts(path: Path, archive: zipfile.ZipFile) -> tuple[Counts, str]:
+    """Flats, darks and white level beside counts, and a line that says which there are."""
+    names = [name for name in ("flat", "dark", "white") if name in _names(archive)]
+    flats, darks = (_frames(path, archive, name) if name in names else None for name in ("flat", "dark"))
+    white = None
+    if "white" in names:
+        level = _numbers(archive, "white")
+        if level.size != 1:
+            raise DataError(f"array 'white' has shape {level.shape}; expected one number")
+        white = float(level.reshape(()))
+    return Counts(flats, darks, white), f"its values are taken for counts, with {' and '.join(names) or 'no flat'}"
+
+
+def _frames(path: Path, archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    """One frame (v, u) or several, as (frames, v, u)."""
+    header = _header(archive, name)
+    if len(header.shape) not in (2, 3):
+        raise DataError(f"array {name!r} has shape {header.shape}; expected (v, u) or (frames, v, u)")
+    _check_in_memory(header.nbytes, f"array {name!r} is")
+    values = _sliced(path, name, None)[:]
+    return values if values.ndim == 3 else values[np.newaxis]
 
 
 FORMAT = Format("npz", (".npz",), read_volume, write_volume, read_projections)

@@ -7,7 +7,7 @@ import math
 import re
 import struct
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,12 @@ from typing import IO, Any, cast
 import numpy as np
 
 from volrecon.errors import DataError
-from volrecon.formats.agreement import agreed_axes, agreed_quantity, agreed_voxel, float32_slices
+from volrecon.formats.agreement import agreed_axes, agreed_quantity, agreed_voxel, float32_slices, float32_views
 from volrecon.formats.base import (
     LARGEST_IN_MEMORY,
     Format,
     Hints,
+    PixelGrid,
     ProjectionData,
     Quantity,
     SlicedArray,
@@ -89,14 +90,24 @@ def read_projections(path: Path, hints: Hints) -> ProjectionData:
 
 def write_volume(path: Path, slices: Iterable[np.ndarray], geometry: VolumeGeometry, quantity: Quantity) -> None:
     """A multi-page float32 TIFF, uncompressed; grid and quantity go into its description, for people to read."""
-    tifffile = required("tifffile")
     about = (
         f"volrecon volume, a page a slice, voxel_zyx_mm {geometry.voxel_zyx_mm}, "
         f"centre_xyz_mm {geometry.centre_xyz_mm}, quantity {quantity}"
     )
-    big = 4 * math.prod(geometry.shape) > 2**31
+    _write(path, float32_slices(slices, geometry), geometry.shape, about)
+
+
+def write_projections(path: Path, views: Iterable[np.ndarray], shape: tuple[int, int, int], pixels: PixelGrid) -> None:
+    """A multi-page float32 TIFF, uncompressed, a page a view (v, u); its description is for people to read."""
+    about = f"volrecon projections, a page a view (v, u), line integrals, pixel_vu_mm {pixels.size_vu_mm}"
+    _write(path, float32_views(views, shape), shape, about)
+
+
+def _write(path: Path, planes: Iterable[np.ndarray], shape: tuple[int, int, int], about: str) -> None:
+    tifffile = required("tifffile")
+    big = 4 * math.prod(shape) > 2**31
     with replacing(path) as partial, tifffile.TiffWriter(partial, bigtiff=big) as writer:
-        for index, values in enumerate(float32_slices(slices, geometry)):
+        for index, values in enumerate(planes):
             text = about if index == 0 else None
             writer.write(values, photometric="minisblack", metadata=None, description=text, contiguous=False)
 
@@ -108,11 +119,11 @@ def natural(path: Path) -> list[int | str]:
 
 
 def _opened(path: Path) -> Pages:
+    return _folder(path) if path.is_dir() else _file(path)
+
+
+def _file(path: Path) -> Pages:
     tifffile = required("tifffile")
-    return _folder(tifffile, path) if path.is_dir() else _file(tifffile, path)
-
-
-def _file(tifffile: Any, path: Path) -> Pages:
     count = _count_pages(path)
     with ExitStack() as stack:
         tif = stack.enter_context(tifffile.TiffFile(path))
@@ -130,11 +141,9 @@ def _file(tifffile: Any, path: Path) -> Pages:
         return pages
 
 
-def _folder(tifffile: Any, path: Path) -> Pages:
-    found = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
-    files = sorted(found, key=natural)
-    if not files:
-        raise DataError(f"holds no file named {' or '.join('*' + s for s in SUFFIXES)}")
+def of_files(folder: Path, files: Sequence[Path]) -> Pages:
+    """Files of a single page each, one after the other; `folder` is for messages."""
+    tifffile = required("tifffile")
 
     def first_page(tif: Any, file: Path) -> Any:
         if (count := _count_pages(file)) != 1:
@@ -149,7 +158,15 @@ def _folder(tifffile: Any, path: Path) -> Pages:
             return _rows(first_page(tif, files[index]), plane, dtype, start, stop)
 
     note = f"{len(files)} files, {files[0].name} to {files[-1].name} in natural order, each {plane} {dtype}"
-    return Pages(path, len(files), plane, dtype, read, note)
+    return Pages(folder, len(files), plane, dtype, read, note)
+
+
+def _folder(path: Path) -> Pages:
+    found = (p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    files = sorted(found, key=natural)
+    if not files:
+        raise DataError(f"holds no file named {' or '.join('*' + s for s in SUFFIXES)}")
+    return of_files(path, files)
 
 
 def _layout(page: Any) -> tuple[tuple[int, int], np.dtype]:
@@ -220,4 +237,6 @@ def _number(file: IO[bytes], kind: struct.Struct, page: int) -> int:
     return int(kind.unpack(data)[0])
 
 
-FORMAT = Format("tiff", SUFFIXES, read_volume, write_volume, read_projections, folders=True)
+FORMAT = Format(
+    "tiff", SUFFIXES, read_volume, write_volume, read_projections, folders=True, write_projections=write_projections
+)

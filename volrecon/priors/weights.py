@@ -80,11 +80,11 @@ def load_prior(
     path = prior_path(str(name))
     card, digest = read_card(path)
     _compare(path, _network(path, card, "meta"))
+    with _opened(path) as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
     found = file_sha256(path)
     if sha256 is not None and found != sha256:
         raise WeightsError(f"{path} has sha256 {found}, the job wants {sha256}: these are other weights")
-    with _opened(path) as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no dictionary
     if seal(card, tensors) != digest:
         raise WeightsError(f"{path} is damaged: its sha256 is not the one it was sealed with; fetch it again")
     _check_finite(path, tensors)

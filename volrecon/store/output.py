@@ -8,6 +8,11 @@ from pathlib import Path
 from volrecon.errors import ConfigError, ResourceError
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a folder is a Zarr store that volrecon wrote, whole or damaged, and not another writer's."""
+    return path.is_dir() and (path / "zarr.json").is_file() and '"volrecon"' in _head(path / "zarr.json")
+
+
 def check_free(path: Path, overwrite: bool) -> None:
     """Refuse to write over anything but a Zarr group of ours, and over that only when asked."""
     if "\0" in str(path):
@@ -16,8 +21,7 @@ def check_free(path: Path, overwrite: bool) -> None:
         raise ConfigError(f"{path} is a symbolic link; name the real place")
     if not path.exists():
         return
-    ours = path.is_dir() and (path / "zarr.json").is_file() and '"volrecon"' in _head(path / "zarr.json")
-    if not ours:
+    if not is_ours(path):
         raise ConfigError(f"{path} exists and was not written by volrecon; it is left alone. Choose another --out.")
     if not overwrite:
         raise ConfigError(f"{path} exists and is complete; pass --overwrite to replace it, or choose another --out")

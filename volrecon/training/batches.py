@@ -24,7 +24,8 @@ class Batch:
 
     Attributes:
         clean: (batch, slices, size, size).
-        noise: standard normal, the same shape; equal along the slices of a group that is one slice repeated.
+        noise: standard normal, the same shape; equal along the slices of a group that is one slice repeated, and 0
+            beside a padded slice.
         sigma: (batch,).
         gap: (batch,), distance of neighbouring slices in pixels; 0 for one slice repeated.
         position: (batch, 2, size, size), y and x from -1 to 1 over the padded slice; None without positions.
@@ -51,12 +52,16 @@ class Draw:
     def batch(self, rng: np.random.Generator, size: int, count: int) -> Batch:
         """`count` samples of patches of `size` pixels a side."""
         samples = [self._sample(rng, size) for _ in range(count)]
-        clean = np.stack([values for values, _, _ in samples])
-        gap = np.array([distance for _, distance, _ in samples], np.float32)
+        clean = np.stack([sample.values for sample in samples])
+        gap = np.array([sample.gap for sample in samples], np.float32)
         noise = rng.standard_normal(clean.shape, dtype=np.float32)
         noise[gap == 0] = noise[gap == 0][:, :1]
         sigma = draw_sigma(rng, self.training.noise, count)
-        position = np.stack([p for _, _, p in samples if p is not None]) if self.training.patches.padded else None
+        position = None
+        if self.training.patches.padded:
+            # A reconstruction by patches pads noisy slices with exact zeros.
+            noise *= np.stack([sample.inside for sample in samples])[:, None]
+            position = np.stack([sample.position for sample in samples])
         return Batch(
             torch.from_numpy(clean),
             torch.from_numpy(noise),
@@ -65,16 +70,24 @@ class Draw:
             None if position is None else torch.from_numpy(position),
         )
 
-    def _sample(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """A group (slices, size, size), its gap in pixels, and its positions (2, size, size) where there are any."""
+    def _sample(self, rng: np.random.Generator, size: int) -> "_Sample":
         shares = np.array([level.share for level in self.levels])
         level = self.levels[rng.choice(len(self.levels), p=shares / shares.sum())]
         slices = self._slices(rng, level)
-        box = level.boxes[slices[len(slices) // 2]]
-        corner = self._corner(rng, level, box, size)
-        group = np.stack([_patch(level, int(z), corner, size) for z in slices])
+        corner = self._corner(rng, level, level.boxes[slices[len(slices) // 2]], size)
+        values = np.stack([_patch(level, int(z), corner, size) for z in slices])
         gap = float(slices[-1] - slices[0]) / max(1, len(slices) - 1) * level.spacing
-        return self._flipped(rng, group, gap, self._position(level, corner, size))
+        values = values[::-1] if rng.random() < 0.5 else values
+        across = rng.random() < 0.5
+        values = values[..., ::-1] if across else values
+        if self.training.patches.padded:
+            inside, position = self._place(level, corner, size)
+            if across:  # A patch of the mirrored slice lies on its other side.
+                inside, position = inside[:, ::-1], np.stack([position[0], -position[1, :, ::-1]])
+            return _Sample(values, gap, inside, position)
+        values = values[:, ::-1] if rng.random() < 0.5 else values
+        values = values.swapaxes(1, 2) if rng.random() < 0.5 else values
+        return _Sample(values, gap, np.ones((size, size), bool), np.empty(0, np.float32))
 
     def _slices(self, rng: np.random.Generator, level: Level) -> np.ndarray:
         """Slice numbers of a group whose middle shows a body, where the volume has such; its gap fits the volume."""
@@ -101,29 +114,25 @@ class Draw:
             corner.append(int(np.clip(rng.integers(low, high), -margin, last)))
         return corner[0], corner[1]
 
-    def _position(self, level: Level, corner: tuple[int, int], size: int) -> np.ndarray | None:
-        """y and x (2, size, size), -1 to 1 over the padded slice."""
-        if not self.training.patches.padded:
-            return None
+    def _place(self, level: Level, corner: tuple[int, int], size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which pixels (size, size) of a patch lie in the slice, and y and x (2, size, size) over the padded slice."""
         grid = PatchGrid(_plane(level), max(self.training.patches.sizes))
-        down, across = (
-            positions[first + margin : first + margin + size]
-            for positions, first, margin in zip(grid.positions, corner, grid.padding, strict=True)
+        where = [first + margin + np.arange(size) for first, margin in zip(corner, grid.padding, strict=True)]
+        position = np.meshgrid(*(p[at] for p, at in zip(grid.positions, where, strict=True)), indexing="ij")
+        within = (
+            (at >= margin) & (at < margin + n) for at, margin, n in zip(where, grid.padding, grid.shape, strict=True)
         )
-        return np.stack(np.meshgrid(down, across, indexing="ij"))
+        return np.logical_and.outer(*within), np.stack(position)
 
-    def _flipped(
-        self, rng: np.random.Generator, group: np.ndarray, gap: float, position: np.ndarray | None
-    ) -> tuple[np.ndarray, float, np.ndarray | None]:
-        """Mirrored left to right and head to foot; without positions also front to back and transposed."""
-        group = group[::-1] if rng.random() < 0.5 else group
-        across = rng.random() < 0.5
-        group = group[..., ::-1] if across else group
-        if position is not None:
-            # A patch of the mirrored slice lies on its other side.
-            return group, gap, np.stack([position[0], -position[1, :, ::-1]]) if across else position
-        group = group[:, ::-1] if rng.random() < 0.5 else group
-        return group.swapaxes(1, 2) if rng.random() < 0.5 else group, gap, None
+
+@dataclass(frozen=True)
+class _Sample:
+    """A group (slices, size, size), its gap in pixels, which pixels (size, size) lie in the slice, where they lie."""
+
+    values: np.ndarray
+    gap: float
+    inside: np.ndarray
+    position: np.ndarray
 
 
 def draw_sigma(rng: np.random.Generator, noise: NoiseLevels, count: int) -> np.ndarray:
