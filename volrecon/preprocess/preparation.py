@@ -21,7 +21,8 @@ class Preparation(Strict):
             by its mean transmission there, between two ranges by the line through both.
         columns, rows: the part of the detector that is kept.
         bin_vu: pixels (v, u) averaged into one; counts before -log. What is left over at the end is cut.
-        rings: columns over which stripes are smoothed away (see `rings`), an odd number wider than the widest stripe.
+        rings: columns of the running median that stripes stand out from (see `rings`), an odd number, at least twice as
+            wide as the widest stripe and no wider than need be.
         axis: the column of the rotation axis, or "find"; None leaves it where the geometry says.
     """
 

@@ -25,6 +25,9 @@ from volrecon.training.prepare import Prepared
 BANDS = (0.02, 0.05, 0.1, 0.2, 0.5)
 """Edges of the noise bands whose losses are told apart."""
 
+BETAS = (0.9, 0.99)
+"""Of AdamW; the squares are forgotten sooner than usual, because rare large sigmas give rare large gradients."""
+
 REPORT_EVERY = 50
 CHECKPOINT_MINUTES = 3.0
 
@@ -86,7 +89,11 @@ class Loop:
         self.average = copy.deepcopy(self.network).requires_grad_(False).eval()
         settings = training.optimiser
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            self.network.parameters(),
+            settings.learning_rate,
+            betas=BETAS,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.denoiser = self._denoiser(ranks.wrapped(self.network))
         self.step, self.minutes, self.meter = 0, 0.0, Meter()
