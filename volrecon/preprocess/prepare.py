@@ -17,8 +17,11 @@ from volrecon.preprocess.rings import FEWEST_VIEWS, without_rings
 from volrecon.preprocess.window import Window
 from volrecon.store.scans import BadPixels
 
-BLOCK_BYTES = 64 * 2**20
-"""Of detector values read at a time; a few arrays of that size exist at once."""
+READ_BYTES = 128 * 2**20
+"""Of a file's values read in one piece: formats that store views are read once for every piece."""
+
+BLOCK_BYTES = 16 * 2**20
+"""Of float32 values worked on at a time; about ten arrays of that size exist at once."""
 
 
 class Prepared:
@@ -78,17 +81,24 @@ class Prepared:
         start, stop, step = key.indices(self.shape[0])
         if step != 1:
             raise IndexError(f"prepared projections are read in steps of 1, not {step}")
-        return self._rows(start, max(start, stop))[0]
+        stop = max(start, stop)
+        return self._made(self.projections[self.window.detector_rows(start, stop)], start)[0]
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All rows once, in blocks; `report` tells of them afterwards."""
         self._tally = Tally()
         _, views, columns = self.projections.shape
-        height = max(1, BLOCK_BYTES // (4 * views * columns * self.window.bin_vu[0]))
-        for start in range(0, self.shape[0], height):
-            values, tally = self._rows(start, min(start + height, self.shape[0]))
-            self._tally += tally
-            yield values
+        row_size = views * columns * self.window.bin_vu[0]
+        piece = max(1, READ_BYTES // (row_size * self.projections.dtype.itemsize))
+        height = max(1, BLOCK_BYTES // (row_size * 4))
+        for first in range(0, self.shape[0], piece):
+            last = min(first + piece, self.shape[0])
+            raw = self.projections[self.window.detector_rows(first, last)]
+            for start in range(first, last, height):
+                stop, binned = min(start + height, last), self.window.bin_vu[0]
+                values, tally = self._made(raw[(start - first) * binned : (stop - first) * binned], start)
+                self._tally += tally
+                yield values
 
     @property
     def report(self) -> Report:
@@ -112,10 +122,11 @@ class Prepared:
         self._moved = (column - axis_column(self.geometry)) * self.window.bin_vu[1]
         self.geometry = moved_axis(self.geometry, column)
 
-    def _rows(self, start: int, stop: int) -> tuple[np.ndarray, Tally]:
+    def _made(self, stored: np.ndarray, start: int) -> tuple[np.ndarray, Tally]:
+        """Rows from `start` on, made of the detector's rows as the file has them."""
         tally = Tally()
-        rows = self.window.detector_rows(start, stop)
-        raw = np.ascontiguousarray(self.projections[rows], dtype=np.float32)
+        rows = self.window.detector_rows(start, start + len(stored) // self.window.bin_vu[0])
+        raw = np.ascontiguousarray(stored, dtype=np.float32)
         values = self._from_integrals(raw, tally) if self.beam is None else self._from_counts(raw, rows, tally)
         if self.preparation.rings and values.size:
             values = _ringless(values, self.preparation.rings, tally)

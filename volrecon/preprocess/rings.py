@@ -14,5 +14,5 @@ def without_rings(sinogram: np.ndarray, width: int) -> np.ndarray:
     views of what a running median over `width` columns takes away. Boin and Haibel, Optics Express 14(25), 12071, 2006,
     with medians for their means, so that the edges of strong objects, which pass through a column, do not count.
     """
-    rest = sinogram - median_filter(sinogram, size=(1, width), mode="nearest")
+    rest = sinogram - median_filter(sinogram, size=(1, width), mode="reflect")
     return np.asarray(sinogram - np.median(rest, axis=0, keepdims=True), dtype=sinogram.dtype)
