@@ -1,5 +1,7 @@
 """A scan of ours in the formats of others and back: the same rays, the same numbers, the same volume."""
 
+import warnings
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -9,10 +11,12 @@ from balls import CENTRE, FAR, GRID, MU, RADIUS, ball_projections
 import volrecon as vr
 from volrecon.errors import ConfigError, GeometryError
 from volrecon.exchange import export_scan, import_scan
-from volrecon.formats import Hints
+from volrecon.formats import GEOMETRIES, Hints
 from volrecon.geometry import ScanGeometry, cone, fan
 from volrecon.noise import Noise
 from volrecon.store import ScanHeader, open_scan, write_scan
+
+write_geometry = GEOMETRIES["geometry.toml"].write
 
 # Nothing in it is symmetric, so that whatever is turned or mirrored on the way is seen.
 SCAN = cone(
@@ -99,7 +103,7 @@ def test_what_is_not_written(tmp_path, scan):
         ("a.xml", "a.nii", r"a\.nii: scans are not written"),
         ("a.npy", "a.npy", "need two names"),
         ("a.doc", None, "no geometry format"),
-        ("a.xml", "a.doc", "belong to no known format"),
+        ("a.xml", "a.doc", "belongs to no known format"),
     ):
         with pytest.raises(ConfigError, match=message):
             export_scan(scan, tmp_path / out, projections and tmp_path / projections)
@@ -107,6 +111,37 @@ def test_what_is_not_written(tmp_path, scan):
     with pytest.raises(GeometryError, match="no stack of fans"):
         export_scan(stack, tmp_path / "a.xml")
     assert [path.name for path in tmp_path.iterdir()] == ["scan.zarr"]
+
+
+def test_only_files_that_were_named_are_replaced(tmp_path, scan):
+    (tmp_path / "a.tif").write_text("mine")
+    with pytest.raises(ConfigError, match=r"a\.tif is there.*--projections"):
+        export_scan(scan, tmp_path / "a.toml")
+    assert (tmp_path / "a.tif").read_text() == "mine"
+    assert not (tmp_path / "a.toml").exists()
+    export_scan(scan, tmp_path / "a.toml", tmp_path / "a.tif")
+    with pytest.raises(ConfigError, match="lies inside"):
+        export_scan(scan, scan.projections.folder.parent / "a.toml")
+
+
+def test_images_of_another_scan_do_not_stay_beside_an_xtekct(tmp_path, scan):
+    export_scan(scan, tmp_path / "a.xtekct")
+    few = store(tmp_path, SCAN.select(np.arange(0, 40, 4)), name="few.zarr")
+    with pytest.raises(ConfigError, match=r"a_0011\.tif of another scan"):
+        export_scan(few, tmp_path / "a.xtekct")
+
+
+@pytest.mark.parametrize(
+    ("factor", "offset", "warns"), [(1, 0, False), (-1, 0, False), (1, 0.7, False), (1.1, 0, True)]
+)
+def test_angles_of_the_file_that_the_geometry_contradicts_are_said(tmp_path, factor, offset, warns):
+    y = ball_projections(SCAN)
+    np.savez(tmp_path / "y.npz", projections=y, angles_rad=offset + factor * SCAN.angles)
+    write_geometry(tmp_path / "g.toml", SCAN)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        import_scan(tmp_path / "y.npz", tmp_path / "g.toml", tmp_path / "s.zarr", Hints(), MU)
+    assert any("angles of its own" in str(w.message) for w in caught) == warns
 
 
 def test_command_line(tmp_path, scan, monkeypatch, capfd):
@@ -126,6 +161,8 @@ def test_command_line(tmp_path, scan, monkeypatch, capfd):
     code, said = call("export", folder, tmp_path / "a.txt", "--projections", tmp_path / "b.npy")
     assert code == 0
     assert (tmp_path / "b.npy").is_file()
+    code, said = call("export", folder, tmp_path / "a.nii", "--water-per-mm", "nan")
+    assert code == 2
     code, said = call("export", tmp_path, tmp_path / "a.nii", "--projections", tmp_path / "b.npy")
     assert code == 2
     assert "is no scan" in said

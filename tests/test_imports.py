@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = [
     ["errors"],
-    ["geometry", "strict_toml", "resources", "metrics", "volume", "noise", "tiling", "sampling"],
+    ["geometry", "strict_toml", "resources", "metrics", "volume", "noise", "tiling", "sampling", "swap"],
     ["formats", "phantoms", "projectors", "resample", "figures", "store", "patches"],
     ["solvers", "simulate", "priors"],
     ["jobs", "preprocess", "sample"],

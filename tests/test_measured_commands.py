@@ -124,6 +124,11 @@ def test_options_that_cannot_be_meant(cli, counts, options, said):
     assert said in cli(*counts, "--white", "50100", *options, "--out", "scan.zarr", code=2)
 
 
+def test_options_of_volumes_do_not_go_with_projections(cli, counts):
+    said = cli(*counts, "--white", "50100", "--quantity", "hu", "--out", "s.zarr", code=2)
+    assert "this imports projections" in said
+
+
 def test_what_is_refused_says_what_to_give(cli, counts, tmp_path):
     assert "--flat FILE" in cli(*counts, "--out", "scan.zarr", code=3)
     assert "--white N" in cli(*counts, "--dark", "dark.npy", "--out", "scan.zarr", code=3)

@@ -110,7 +110,13 @@ def test_prepare_keeps_the_object_about_its_own_middle(oversample, voxel_mm):
 
 def test_hounsfield_units():
     hu = np.array([-2000, -1000, 0, 1000], np.int16)
-    np.testing.assert_allclose(attenuation(hu, 0.02), [0, 0, 0.02, 0.04], rtol=1e-6)
+    np.testing.assert_allclose(attenuation(hu, 0.02), [-0.02, 0, 0.02, 0.04], rtol=1e-6)
+
+
+def test_what_is_below_air_is_air_in_a_simulation():
+    fine, reference, _ = prepare(np.where(BALL > 0, BALL, -0.01), GRID, None, 1)
+    np.testing.assert_array_equal(fine, prepare(BALL, GRID, None, 1)[0])
+    assert reference.min() == 0
 
 
 def test_what_cannot_be_simulated():

@@ -51,8 +51,8 @@ class Setup:
 
 
 def attenuation(hu: np.ndarray, water_per_mm: float) -> np.ndarray:
-    """Hounsfield units as attenuation in 1/mm; below -1000 HU is air, 0."""
-    return np.maximum(hu.astype(np.float32) * np.float32(1e-3) + 1, 0) * np.float32(water_per_mm)
+    """Hounsfield units as attenuation in 1/mm, water (1 + HU/1000): negative below -1000 HU, as scanners' noise is."""
+    return (hu.astype(np.float32) * np.float32(1e-3) + 1) * np.float32(water_per_mm)
 
 
 def prepare(
@@ -61,7 +61,7 @@ def prepare(
     """The finer volume that is projected, the reference that a reconstruction is compared with, and its grid.
 
     Args:
-        volume: attenuation (z, y, x) in 1/mm on `grid`.
+        volume: attenuation (z, y, x) in 1/mm on `grid`; what is below 0 (noise, padding) is air.
         voxel_mm: cubic voxels of the reference; None keeps the volume's own.
         oversample: the projected grid has voxels this many times smaller; the reference is its block average.
     """
@@ -75,7 +75,7 @@ def prepare(
         target = VolumeGeometry((counts[0], counts[1], counts[2]), (voxel_mm,) * 3, grid.centre_xyz_mm)
     target = VolumeGeometry(target.shape, target.voxel_zyx_mm)  # the object turns about its own middle
     centred = VolumeGeometry(grid.shape, grid.voxel_zyx_mm)
-    fine = resampled(volume, centred, target.refined(oversample))
+    fine = resampled(np.maximum(volume, 0), centred, target.refined(oversample))
     return fine, _block_mean(fine, oversample), target
 
 

@@ -17,6 +17,7 @@ from volrecon.geometry import VolumeGeometry
 from volrecon.jobs import Job
 from volrecon.store import open_scan, open_volume, verify, write_volume
 from volrecon.store.output import replacing
+from volrecon.swap import MARKER
 from volrecon.volume import RamSpace, RamVolume
 
 GRID = VolumeGeometry((40, 6, 5), (1.0, 1.0, 1.0))
@@ -283,7 +284,7 @@ def test_K13_a_swap_that_fails_half_way(volume, monkeypatch, fails_at):
     replace, calls = Path.replace, []
 
     def failing(self, target):
-        if Path(target).parent == volume.parent:  # zarr renames files of its own
+        if Path(target) == volume or Path(target).name == "old":  # zarr renames files of its own
             calls.append(target)
         if len(calls) == fails_at:
             calls.append(None)
@@ -299,8 +300,41 @@ def test_K13_a_swap_that_fails_half_way(volume, monkeypatch, fails_at):
 
 def test_K13_killed_between_the_two_renames(volume):
     """The old volume is put back by the next writer, and still guarded by --overwrite."""
-    volume.rename(volume.with_name(".v.zarr.old"))
-    shutil.copytree(volume.with_name(".v.zarr.old"), volume.with_name(".v.zarr.writing"))
+    work = volume.with_name(".v.zarr.volrecon")
+    work.mkdir()
+    (work / MARKER).touch()
+    shutil.copytree(volume, work / "new")
+    volume.rename(work / "old")
     with pytest.raises(ConfigError, match="--overwrite"), replacing(volume, overwrite=False):
         pass
     assert np.array_equal(open_volume(volume).data[:], VALUES)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_what_others_put_beside_an_output_is_left_alone(volume, tmp_path, link):
+    theirs = tmp_path / "theirs"
+    (theirs / "old").mkdir(parents=True)
+    (theirs / "mine").write_text("x")
+    work = volume.with_name(".v.zarr.volrecon")
+    work.symlink_to(theirs) if link else theirs.rename(work)
+    with pytest.raises(ConfigError, match="in the way"):
+        write(volume, VALUES + 1, overwrite=True)
+    assert (work / "mine").read_text() == "x"
+    assert (work / "old").is_dir()
+    assert np.array_equal(open_volume(volume).data[:], VALUES)
+
+
+def test_a_store_that_only_mentions_volrecon_is_not_replaced(tmp_path):
+    foreign = tmp_path / "f.zarr"
+    foreign.mkdir()
+    (foreign / "zarr.json").write_text('{"zarr_format":3,"node_type":"group","attributes":{"made_for":"volrecon"}}')
+    (foreign / "mine").touch()
+    with pytest.raises(ConfigError, match="not written by volrecon"):
+        write(foreign, VALUES, overwrite=True)
+    assert (foreign / "mine").exists()
+
+
+def test_an_output_inside_a_store_is_refused(volume):
+    with pytest.raises(ConfigError, match="lies inside"):
+        write(volume / "0" / "in.zarr", VALUES)
+    assert open_volume(volume).digest

@@ -162,7 +162,7 @@ def test_missing_hints(tmp_path):
         NPY.read_volume(path, Hints(quantity="hu"))
     with pytest.raises(ConfigError, match=r"a\.npy.*quantity"):
         NPY.read_volume(path, Hints(voxel_zyx_mm=(1.0, 1.0, 1.0)))
-    with pytest.raises(ConfigError, match=r"a\.npy.*hint axes, one of 'v,angle,u'"):
+    with pytest.raises(ConfigError, match=r"a\.npy.*hint axes \(--axes\), one of 'v,angle,u'"):
         NPY.read_projections(path, Hints())
 
 

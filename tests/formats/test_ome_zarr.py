@@ -11,12 +11,13 @@ import pytest
 import zarr
 
 from volrecon.errors import ConfigError, DataError, GeometryError, VolreconError
-from volrecon.exchange import import_volume, is_ours, read_any_volume, water_of
+from volrecon.exchange import import_volume, read_any_volume, water_of
 from volrecon.formats import FORMATS, Hints, format_of
 from volrecon.formats.foreign_zarr import open_array
 from volrecon.formats.zarr_metadata import read_node
 from volrecon.geometry import VolumeGeometry
 from volrecon.store import open_volume, write_volume
+from volrecon.store.output import is_ours
 from volrecon.volume import RamSpace
 
 OME = FORMATS["ome-zarr"]

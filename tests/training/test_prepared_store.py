@@ -99,7 +99,7 @@ def test_killed_half_way_it_starts_over_the_next_time(tmp_path, prepared):
     child.start()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    assert sorted(p.name for p in tmp_path.iterdir() if "p.zarr" in p.name) == [".p.zarr.writing"]
+    assert sorted(p.name for p in tmp_path.iterdir() if "p.zarr" in p.name) == [".p.zarr.volrecon"]
     again = prepare(tmp_path / "p.zarr", data_of(), tmp_path, quiet)
     assert again.mean == prepared.mean
     assert [p.name for p in tmp_path.iterdir() if "p.zarr" in p.name] == ["p.zarr"]

@@ -70,7 +70,9 @@ def import_(
     quantity: QuantityOption = None,
     file_voxel_mm: VoxelText = None,
     water_per_mm: Water = 0.02,
-    photons: Annotated[float | None, typer.Option(help="Photons a pixel in air, if known: weights the data.")] = None,
+    photons: Annotated[
+        float | None, typer.Option(help="Photons a pixel in air, if known: weights the data.", min=1)
+    ] = None,
     bad_pixels: Annotated[BadPixels, typer.Option(help="What NaN and infinite pixels do.")] = "refuse",
     flat: Flat = None,
     dark: Dark = None,
@@ -90,6 +92,8 @@ def import_(
     open_beam = read_counts(flat, dark, white)
     hints = Hints(key=key, axes=axes)
     if geometry is not None or states_scan(source, hints):
+        if quantity is not None or file_voxel_mm is not None:
+            raise ConfigError("--quantity and --file-voxel-mm are for volumes; this imports projections")
         noise = Noise("poisson", photons) if photons else None
         notes = import_scan(source, geometry, out, hints, water_per_mm, noise, bad_pixels, overwrite, wanted, open_beam)
     elif wanted != Preparation() or open_beam:

@@ -63,12 +63,14 @@ def export(
     out: Annotated[
         Path,
         typer.Argument(
-            help="Outside file; its suffix names the format: .nii.gz, .mha, .npz, .npy, .tif of a volume, or the "
-            "geometry of a scan: .xml, .toml, .npy, .txt, .xtekct."
+            help="Outside file; its suffix names the format: .nii.gz, .mha, .npz, .npy, .tif, .dcm (a folder) of a "
+            "volume, or the geometry of a scan: .xml, .toml, .npy, .txt, .csv, .geom, .xtekct."
         ),
     ],
     quantity: Annotated[Literal["hu", "per_mm"], typer.Option(help="Unit of a volume's numbers.")] = "per_mm",
-    water_per_mm: Annotated[float | None, typer.Option(help="For HU; default what the volume knows.")] = None,
+    water_per_mm: Annotated[
+        float | None, typer.Option(help="For HU; default what the volume knows.", min=1e-6, max=1e3)
+    ] = None,
     partial: Partial = False,
     projections: Annotated[
         Path | None, typer.Option(help="Where a scan's projections go, .mha, .tif or .npy; default beside OUT.")
@@ -76,14 +78,17 @@ def export(
 ) -> None:
     """Write a volume, or a scan's geometry and projections, in outside formats."""
     if (source / "projections").is_dir():
-        target = export_scan(open_scan(source), out, projections)
+        scan = open_scan(source)
+        target = export_scan(scan, out, projections)
         say(f"wrote {out}, geometry, with {geometry_format_of(out).name}")
         say(f"wrote {target}, projections, with {format_of(target).name}")
+        if scan.grid is not None or scan.noise.kind != "none":
+            say("outside formats do not hold the scan's noise model, and most not its grid")
         return
     if projections is not None:
         raise ConfigError(f"{source} is no scan: --projections does not go with it")
     inside = source / "volume.zarr"
     stored = open_volume(inside if inside.is_dir() else source, partial)
-    water = water_per_mm or float(stored.attributes.get("water_per_mm", 0.02))
+    water = float(stored.attributes.get("water_per_mm", 0.02)) if water_per_mm is None else water_per_mm
     export_volume(stored, out, quantity, water)
     say(f"wrote {out}, {'HU' if quantity == 'hu' else '1/mm'}, with {format_of(out).name}")

@@ -109,8 +109,11 @@ def format_of(path: Path) -> Format:
     known = ", ".join(
         f"{f.name} ({' '.join(f.suffixes)}{' or a folder of them' * f.folders})" for f in FORMATS.values()
     )
-    what = "the folder's files" if path.is_dir() else f"the suffix {path.suffix!r}"
-    raise ConfigError(f"{path}: {what} belong to {len(found) or 'no'} known format(s); known are {known}")
+    what = "the folder's files belong" if path.is_dir() else f"the suffix {path.suffix!r} belongs"
+    raise ConfigError(
+        f"{path}: {what} to {len(found) or 'no'} known format(s); known are {known}. A geometry goes with its "
+        f"projections (--geometry)."
+    )
 
 
 def _is_marked(folder: Path, known: Format) -> bool:

@@ -40,7 +40,7 @@ def agreed_voxel(
     """The voxel size (z, y, x) in mm that the file or the hint states; both must agree to a thousandth."""
     voxel = in_file or hint
     if voxel is None:
-        raise ConfigError("states no voxel size; give the hint voxel_zyx_mm = (z, y, x) in mm")
+        raise ConfigError("states no voxel size; give the hint voxel_zyx_mm = (z, y, x) in mm (--file-voxel-mm)")
     if hint is not None and not np.allclose(voxel, hint, rtol=1e-3, atol=0):
         raise ConfigError(f"states voxels of {voxel} mm (z, y, x), the hint voxel_zyx_mm says {hint}; drop one")
     return voxel
@@ -50,7 +50,7 @@ def agreed_quantity(in_file: Quantity | None, hint: Quantity | None) -> Quantity
     """What the numbers are, as the file or the hint states it; both must agree."""
     quantity = in_file or hint
     if quantity is None:
-        raise ConfigError("does not state what its numbers are; give the hint quantity = 'hu' or 'per_mm'")
+        raise ConfigError("does not state what its numbers are; give the hint quantity = 'hu' or 'per_mm' (--quantity)")
     if hint is not None and hint != quantity:
         raise ConfigError(f"holds {quantity!r}, the hint quantity says {hint!r}; drop the hint")
     return quantity
@@ -61,7 +61,7 @@ def agreed_axes(in_file: AxisOrder | None, hint: AxisOrder | None) -> AxisOrder:
     axes = hint or in_file
     if axes is None:
         known = ", ".join(map(repr, get_args(AxisOrder)))
-        raise ConfigError(f"does not state the order of its axes; give the hint axes, one of {known}")
+        raise ConfigError(f"does not state the order of its axes; give the hint axes (--axes), one of {known}")
     return axes
 
 

@@ -2,12 +2,12 @@
 
 import contextlib
 import importlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from volrecon.errors import ConfigError, DataError, ResourceError, VolreconError
+from volrecon.swap import put_back, swapped
 
 
 @contextlib.contextmanager
@@ -57,34 +57,20 @@ def replacing_folder(path: Path, names: str) -> Iterator[Path]:
         ConfigError: `path` is there, and is anything but a folder of files whose names match the pattern `names`.
         ResourceError: the disk or the folder does not let us write.
     """
-    partial, old = path.with_name(f".{path.name}.writing"), path.with_name(f".{path.name}.old")
+    if not path.parent.is_dir():
+        raise ResourceError(f"{path}: cannot be written (there is no folder {path.parent})")
     try:
-        _put_back(old, path)
+        put_back(path)
         ours = path.is_dir() and not path.is_symlink() and all(p.match(names) and p.is_file() for p in path.iterdir())
         if not ours and (path.exists() or path.is_symlink()):
             raise ConfigError(
                 f"{path} exists and is no folder of {names} alone; it is left alone. Choose another name."
             )
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.replace(old)
-        partial.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
+        with swapped(path) as folder:
+            folder.mkdir()
+            yield folder
     except OSError as error:
         raise ResourceError(f"{path}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            _put_back(old, path)
-
-
-def _put_back(old: Path, path: Path) -> None:
-    """Undo a swap that stopped half-way, now or in an earlier process."""
-    if old.exists() and not path.exists():
-        old.replace(path)
 
 
 def required(package: str) -> Any:

@@ -83,6 +83,7 @@ def write_projections(path: Path, views: Iterable[np.ndarray], shape: tuple[int,
         raise ConfigError(f"{path} is not there; write the geometry before the projections")
     with reading(path):
         settings, turned = load_settings(path), load_turned(path)
+        start = path.with_name(settings.images + settings.input_separator)
         if turned is None:
             raise ConfigError("has no section [volrecon]: it is not volrecon's, and its images are not to be replaced")
         stated = (*settings.detector_shape, settings.projections)
@@ -90,8 +91,12 @@ def write_projections(path: Path, views: Iterable[np.ndarray], shape: tuple[int,
             raise ConfigError(f"states (v, u, angle) {stated}, the projections are {shape} (v, angle, u)")
         if not math.isclose(pixels.size_vu_mm[1], settings.detector_pixel_size_x, rel_tol=TOLERANCE):
             raise ConfigError(f"states pixels of {settings.detector_pixel_size_x} mm in u, not {pixels.size_vu_mm[1]}")
+        left = start.with_name(f"{start.name}{settings.projections + 1:0{settings.input_digits}d}.tif")
+        if left.exists():
+            raise ConfigError(
+                f"would leave {left.name} of another scan beside its {settings.projections} images; move it"
+            )
     rows, columns = (slice(None, None, -1 if flag else 1) for flag in (turned.rows_reversed, turned.columns_reversed))
-    start = path.with_name(settings.images + settings.input_separator)
     for number, view in enumerate(float32_views(views, shape), start=1):
         file = start.with_name(f"{start.name}{number:0{settings.input_digits}d}.tif")
         counts = _counts(view, settings.white_level, f"{path}: view {number - 1}")

@@ -1,16 +1,23 @@
 """An output appears whole or not at all: it is written beside its place and moved there when complete."""
 
-import shutil
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from volrecon.errors import ConfigError, ResourceError
+from volrecon.swap import put_back, swapped
+
+LARGEST_METADATA = 64 * 2**20
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a folder is a Zarr store that volrecon wrote, whole or damaged, and not another writer's."""
-    return path.is_dir() and (path / "zarr.json").is_file() and '"volrecon"' in _head(path / "zarr.json")
+    """Whether a folder is a Zarr store that volrecon wrote, and not another writer's."""
+    if not path.is_dir() or not (path / "zarr.json").is_file():
+        return False
+    attributes = _attributes(path / "zarr.json")
+    return isinstance(attributes, dict) and isinstance(attributes.get("volrecon"), dict)
 
 
 def check_free(path: Path, overwrite: bool) -> None:
@@ -32,34 +39,27 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     """A folder beside `path` to write into; it takes the place of `path` when the block ends without an error."""
     if path.name in ("", ".."):
         raise ConfigError(f"{path} names a folder that is there already, not an output; give it a name")
-    beside, old = path.with_name(f".{path.name}.writing"), path.with_name(f".{path.name}.old")
-    _put_back(old, path)
-    check_free(path, overwrite)
+    check_outside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(beside, ignore_errors=True)
-        yield beside
-        shutil.rmtree(old, ignore_errors=True)
-        if path.exists():
-            path.replace(old)
-        beside.replace(path)
-        shutil.rmtree(old, ignore_errors=True)
+        put_back(path)
+        check_free(path, overwrite)
+        with swapped(path) as folder:
+            yield folder
     except OSError as error:
-        _put_back(old, path)
-        shutil.rmtree(beside, ignore_errors=True)
         raise ResourceError(f"cannot write {path}: {error}. Nothing that stood there was changed.") from error
-    except BaseException:
-        _put_back(old, path)
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
 
 
-def _put_back(old: Path, path: Path) -> None:
-    """Undo a swap that stopped half-way, now or in an earlier process."""
-    if old.exists() and not path.exists():
-        old.replace(path)
+def check_outside(path: Path) -> None:
+    """Refuse an output inside a store of ours: it would be lost with the store, and spoil it."""
+    store = next((parent for parent in path.absolute().parents if is_ours(parent)), None)
+    if store is not None:
+        raise ConfigError(f"{path} lies inside {store}, a store of volrecon; choose a place beside it")
 
 
-def _head(path: Path, size: int = 2**16) -> str:
-    with path.open(encoding="utf-8", errors="replace") as file:
-        return file.read(size)
+def _attributes(path: Path) -> Any:
+    """The attributes of a Zarr group as they stand in its metadata; None where these are unreadable."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return json.loads(file.read(LARGEST_METADATA)).get("attributes")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None

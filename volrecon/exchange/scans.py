@@ -1,15 +1,14 @@
-"""Outside files into scans and volumes of ours, and back."""
+"""Projections in outside files as scans of ours, prepared on the way, and scans of ours in outside files."""
 
 import contextlib
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from volrecon.errors import ConfigError, DataError, GeometryWarning, ResourceError, VolreconError
 from volrecon.formats import (
@@ -18,28 +17,26 @@ from volrecon.formats import (
     Hints,
     PixelGrid,
     ProjectionData,
-    Quantity,
     Sliceable,
     StatedScan,
     format_of,
     geometry_format_of,
     read_geometry,
 )
-from volrecon.geometry import VolumeGeometry
 from volrecon.noise import Noise
 from volrecon.preprocess import Preparation, Prepared, agreed_counts
-from volrecon.simulate import attenuation
-from volrecon.store import Scan, ScanHeader, StoredVolume, open_volume, write_scan, write_volume
-from volrecon.store.output import is_ours
+from volrecon.store import Scan, ScanHeader, write_scan
+from volrecon.store.output import check_outside
 from volrecon.store.scans import BadPixels
-from volrecon.volume import RamSpace
 
 ROWS_AT_ONCE = 16
 LARGEST_LINE_INTEGRAL = 50.0
 BRIGHTEST = 2.0
 """Median transmission above which the open beam is wrong."""
 
-WATER_PER_MM = 0.02
+SAME_ANGLE = 1e-3
+"""Radians within which two angle steps are the same."""
+
 NOTHING = Preparation()
 
 
@@ -77,6 +74,7 @@ def import_scan(
         ConfigError: the format has no projections, or the output exists.
     """
     data, stated = _opened(source, geometry, hints)
+    _warn_of_other_angles(source, data.angles, stated.scan.angles)
     try:
         prepared = Prepared(data.projections, stated.scan, preparation, agreed_counts(data.counts, counts), bad_pixels)
     except DataError as error:
@@ -89,6 +87,21 @@ def import_scan(
     return [*notes, f"{masked} pixels masked"] if masked else notes
 
 
+def _warn_of_other_angles(source: Path, in_file: np.ndarray | None, stated: np.ndarray) -> None:
+    """Warn where the geometry's angles are others than those of the projections' own file, whatever zero and sense."""
+    if in_file is None or in_file.size < 2:
+        return
+    steps = np.diff(stated)
+    apart = [np.abs(np.angle(np.exp(1j * (steps - sense * np.diff(in_file))))).max() for sense in (1, -1)]
+    if not min(apart) < SAME_ANGLE:
+        warnings.warn(
+            f"{source} has angles of its own, from {np.rad2deg(in_file[0]):.6g} to {np.rad2deg(in_file[-1]):.6g} deg, "
+            f"which are not those of the geometry; the geometry's are taken",
+            GeometryWarning,
+            stacklevel=3,
+        )
+
+
 def preprocess_scan(scan: Scan, out: Path, preparation: Preparation, overwrite: bool = False) -> list[str]:
     """A scan's line integrals prepared further, as a new scan; a line for every step."""
     prepared = Prepared(scan.projections, scan.geometry, preparation, bad_pixels="mask")
@@ -97,52 +110,6 @@ def preprocess_scan(scan: Scan, out: Path, preparation: Preparation, overwrite: 
     header = _header(prepared, header)
     write_scan(out, header, _recorded(prepared, provenance), overwrite, bad_pixels="mask")
     return list(prepared.report.lines)
-
-
-def import_volume(
-    source: Path, out: Path, hints: Hints, water_per_mm: float = 0.02, overwrite: bool = False
-) -> list[str]:
-    """A volume in an outside file as `volume.zarr` in 1/mm; one line for everything assumed."""
-    reader = format_of(source).read_volume
-    if reader is None:
-        raise ConfigError(f"{source}: the format {format_of(source).name} holds no volumes")
-    data = reader(source, hints)
-    to_per_mm: Callable[[np.ndarray], np.ndarray] = (
-        (lambda hu: attenuation(hu, water_per_mm)) if data.quantity == "hu" else (lambda mu: mu.astype(np.float32))
-    )
-    readable = _Converted(data.slices, to_per_mm)
-    attributes = {"provenance": {"file": source.name}, "water_per_mm": water_per_mm}
-    write_volume(out, readable, data.geometry, RamSpace(), attributes, overwrite=overwrite)
-    return list(data.notes)
-
-
-def water_of(path: Path, given: float | None) -> float:
-    """Water's attenuation in 1/mm: as given, else as a `volume.zarr` states it, else 0.02."""
-    if given is None and is_ours(path):
-        return float(open_volume(path).attributes.get("water_per_mm", WATER_PER_MM))
-    return given or WATER_PER_MM
-
-
-def read_any_volume(path: Path, hints: Hints, water_per_mm: float) -> tuple[np.ndarray, VolumeGeometry, list[str]]:
-    """A whole volume in memory, attenuation in 1/mm, from a `volume.zarr` or any known format."""
-    if is_ours(path):
-        stored = open_volume(path)
-        return stored.data[0 : stored.geometry.shape[0]], stored.geometry, []
-    reader = format_of(path).read_volume
-    if reader is None:
-        raise ConfigError(f"{path}: the format {format_of(path).name} holds no volumes")
-    data = reader(path, hints)
-    values = np.asarray(data.slices[0 : data.geometry.shape[0]])
-    values = attenuation(values, water_per_mm) if data.quantity == "hu" else values.astype(np.float32)
-    return values, data.geometry, list(data.notes)
-
-
-def export_volume(stored: StoredVolume, out: Path, quantity: Quantity, water_per_mm: float) -> None:
-    """A volume of ours in an outside format, chosen by the suffix, float32."""
-    known = format_of(out)
-    if known.write_volume is None:
-        raise ConfigError(f"{out}: the format {known.name} is read only; choose another suffix")
-    known.write_volume(out, _slices(stored, quantity, water_per_mm), stored.geometry, quantity)
 
 
 def export_scan(scan: Scan, out: Path, projections: Path | None = None) -> Path:
@@ -168,6 +135,10 @@ def export_scan(scan: Scan, out: Path, projections: Path | None = None) -> Path:
         raise ConfigError(f"{only}: scans are not written in this format; choose another suffix")
     if target == out and known.name != geometry.name:
         raise ConfigError(f"{out}: geometry and projections need two names; give --projections another one")
+    if projections is None and target != out and target.exists():
+        raise ConfigError(f"{target} is there; move it, or name the projections' file with --projections")
+    for written in (out, target):
+        check_outside(written)
     size_v, size_u = scan.geometry.pixel_vu_mm
     rows, columns = scan.geometry.detector_shape
     pixels = PixelGrid((size_v, size_u), (-(rows - 1) / 2 * size_v, -(columns - 1) / 2 * size_u))
@@ -204,26 +175,6 @@ def _opened(source: Path, geometry: Path | None, hints: Hints) -> tuple[Projecti
         said = f"{geometry or 'its geometry'} states {stated.scan.shape}"
         raise DataError(f"{source} has projections of shape {shape} (v, angle, u), but {said}")
     return data, stated
-
-
-class _Converted:
-    """Slices of a file, converted as they are read."""
-
-    def __init__(self, slices: Sliceable, convert: Callable[[np.ndarray], np.ndarray]) -> None:
-        self.slices, self.convert = slices, convert
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.slices.shape)
-
-    def read(self, start: int, stop: int) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.convert(np.asarray(self.slices[start:stop]))))
-
-
-def _slices(stored: StoredVolume, quantity: Quantity, water_per_mm: float) -> Iterator[np.ndarray]:
-    for start in range(0, stored.geometry.shape[0], stored.data.chunks[0]):
-        for mu in stored.data[start : start + stored.data.chunks[0]]:
-            yield (mu / np.float32(water_per_mm) - 1) * np.float32(1000) if quantity == "hu" else mu
 
 
 def _views(projections: Sliceable, folder: Path) -> Iterator[np.ndarray]:
