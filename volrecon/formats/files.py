@@ -38,7 +38,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: the disk or the folder does not let us write.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f".{path.name}.volrecon-partial")
     try:
         yield partial
         partial.replace(path)

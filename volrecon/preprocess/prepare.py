@@ -199,7 +199,7 @@ def _mean_known(values: np.ndarray) -> np.ndarray:
 def _ringless(values: np.ndarray, width: int, tally: Tally) -> np.ndarray:
     """Every row's sinogram without stripes; what had no value still has none."""
     known = np.isfinite(values)
-    # Views without any value rank lowest in every column alike, and so change nothing.
+    # A view without any value becomes flat: one zero more in the medians over the views.
     whole = np.nan_to_num(interpolated(np.where(known, values, np.float32(np.nan))))
     out = np.stack([without_rings(sinogram, width) for sinogram in whole])
     tally.ring_squares = float(((out - whole)[known].astype(np.float64) ** 2).sum())
