@@ -131,6 +131,17 @@ def test_images_of_another_scan_do_not_stay_beside_an_xtekct(tmp_path, scan):
         export_scan(few, tmp_path / "a.xtekct")
 
 
+def test_a_scanner_s_own_files_are_not_replaced(tmp_path, scan):
+    (tmp_path / "raw.xtekct").write_text("[XTekCT]\nName=raw\n")
+    (tmp_path / "raw_0001.tif").write_text("measured")
+    (tmp_path / "other_0001.tif").write_text("measured")
+    with pytest.raises(ConfigError, match="not volrecon's"):
+        export_scan(scan, tmp_path / "raw.xtekct")
+    with pytest.raises(ConfigError, match=r"other_0001\.tif is there"):
+        export_scan(scan, tmp_path / "other.xtekct")
+    assert (tmp_path / "raw_0001.tif").read_text() == (tmp_path / "other_0001.tif").read_text() == "measured"
+
+
 @pytest.mark.parametrize(
     ("factor", "offset", "warns"), [(1, 0, False), (-1, 0, False), (1, 0.7, False), (1.1, 0, True)]
 )

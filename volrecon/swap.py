@@ -1,5 +1,6 @@
 """A folder that is written beside its place and swapped in whole, without touching what others put there."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,6 +42,9 @@ def put_back(path: Path) -> None:
     work = _work(path)
     if not work.exists() and not work.is_symlink():
         return
+    if work.is_dir() and not work.is_symlink() and not any(work.iterdir()):
+        work.rmdir()
+        return
     if work.is_symlink() or not (work / MARKER).is_file():
         raise ConfigError(f"{work} is in the way, and volrecon did not make it; move it, or choose another output")
     if (work / "old").exists() and not path.exists():
@@ -52,5 +56,12 @@ def _work(path: Path) -> Path:
 
 
 def _clear(path: Path) -> None:
-    if (_work(path) / MARKER).is_file():
-        shutil.rmtree(_work(path), ignore_errors=True)
+    work = _work(path)
+    if not (work / MARKER).is_file():
+        return
+    # The marker goes last: killed on the way, the rest is still known to be volrecon's.
+    for inside in (work / "old", work / "new"):
+        shutil.rmtree(inside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (work / MARKER).unlink()
+        work.rmdir()

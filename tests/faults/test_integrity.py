@@ -338,3 +338,10 @@ def test_an_output_inside_a_store_is_refused(volume):
     with pytest.raises(ConfigError, match="lies inside"):
         write(volume / "0" / "in.zarr", VALUES)
     assert open_volume(volume).digest
+
+
+def test_an_empty_folder_of_a_writer_killed_at_once_is_no_obstacle(volume):
+    volume.with_name(".v.zarr.volrecon").mkdir()
+    write(volume, VALUES + 1, overwrite=True)
+    assert np.array_equal(open_volume(volume).data[:], VALUES + 1)
+    assert not volume.with_name(".v.zarr.volrecon").exists()

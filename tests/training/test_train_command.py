@@ -235,7 +235,7 @@ def test_loader_processes_start_beside_threads_of_torch_numba_and_zarr(tmp_path,
 
 
 def test_the_commit_is_that_of_a_checkout_only(tmp_path, monkeypatch):
-    assert re.fullmatch(r"[0-9a-f]{12}|volrecon .+", command._commit())
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?|volrecon .+", command._commit())
     (tmp_path / "site-packages" / "volrecon").mkdir(parents=True)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     monkeypatch.setattr(command.volrecon, "__file__", str(tmp_path / "site-packages" / "volrecon" / "__init__.py"))

@@ -31,7 +31,7 @@ def sample(
     """Draw slices, slice groups or volumes from a prior, without any data."""
     from volrecon.figures import samples_figure
     from volrecon.geometry import VolumeGeometry
-    from volrecon.priors import load_prior, prior_of
+    from volrecon.priors import check_voxels, load_prior, prior_of
     from volrecon.sample import sample as draw
     from volrecon.sampling import karras
     from volrecon.store import write_volume
@@ -47,6 +47,9 @@ def sample(
     smallest = trained.card.patch or 16
     if min(y, x) < smallest:
         raise ConfigError(f"--shape is {shape}; {prior} makes slices of at least {smallest} pixels a side")
+    side = voxel_mm or trained.card.voxel_mm[0]
+    grid = VolumeGeometry((z, y, x), (side, side, side))
+    check_voxels(trained.card, grid)
     space = RamSpace()
     sigmas = karras(min(20.0, trained.card.noise[1]), max(0.005, trained.card.noise[0]), steps)
     drawn: list[np.ndarray] = []
@@ -61,8 +64,6 @@ def sample(
     samples_figure(out, drawn, f"{prior}, {steps} steps, eta {eta:g}, seeds {seed} to {seed + count - 1}")
     say(f"wrote {out}")
     if volume is not None:
-        side = voxel_mm or trained.card.voxel_mm[0]
-        grid = VolumeGeometry((z, y, x), (side, side, side))
         attenuation = RamVolume(result.read(0, z) * trained.card.unit_per_mm)
         sampled_from = {"prior": trained.card.name, "sha256": trained.sha256, "seed": seed + count - 1}
         attributes = {"water_per_mm": trained.card.water_per_mm, "sampled_from": sampled_from}

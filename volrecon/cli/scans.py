@@ -70,7 +70,7 @@ def simulate(
     electronic_noise: Annotated[float, typer.Option(help="Readout noise in photons.", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     water_per_mm: Annotated[
-        float | None, typer.Option(help="Attenuation of water, 1/mm; default what a store states.")
+        float | None, typer.Option(help="Attenuation of water, 1/mm; default what a store states.", min=1e-6, max=1e3)
     ] = None,
     quantity: QuantityOption = None,
     key: Key = None,

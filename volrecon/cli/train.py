@@ -76,11 +76,11 @@ def _mute(text: str) -> None:
 
 
 def _commit() -> str:
-    """The commit of a checkout, else volrecon's version."""
+    """The commit of a checkout, "-dirty" where files differ from it, else volrecon's version."""
     folder = Path(volrecon.__file__).parents[1]
     if not (folder / ".git").exists():  # an installed volrecon may lie inside somebody else's repository
         return f"volrecon {version('volrecon')}"
-    command = ["git", "-C", str(folder), "rev-parse", "--short=12", "HEAD"]
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -36,7 +36,9 @@ def compare(
     b: Annotated[Path, typer.Argument(help="The volume that is judged.")],
     out: Annotated[Path, typer.Option(help="PNG of both and their difference.")] = Path("difference.png"),
     data_range: Annotated[float | None, typer.Option(help="In 1/mm; default twice water, +1000 HU.", min=1e-9)] = None,
-    water_per_mm: Annotated[float | None, typer.Option(help="Attenuation of water; default what A states.")] = None,
+    water_per_mm: Annotated[
+        float | None, typer.Option(help="Attenuation of water; default what A states.", min=1e-6, max=1e3)
+    ] = None,
 ) -> None:
     """PSNR and SSIM of B against A, with the data range stated, and a picture of the difference."""
     water = water_of(a, water_per_mm)
@@ -89,6 +91,6 @@ def export(
         raise ConfigError(f"{source} is no scan: --projections does not go with it")
     inside = source / "volume.zarr"
     stored = open_volume(inside if inside.is_dir() else source, partial)
-    water = float(stored.attributes.get("water_per_mm", 0.02)) if water_per_mm is None else water_per_mm
+    water = water_of(stored.data.folder.parent, water_per_mm)
     export_volume(stored, out, quantity, water)
     say(f"wrote {out}, {'HU' if quantity == 'hu' else '1/mm'}, with {format_of(out).name}")

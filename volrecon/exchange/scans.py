@@ -108,8 +108,8 @@ def preprocess_scan(scan: Scan, out: Path, preparation: Preparation, overwrite: 
     provenance = dict(scan.provenance)
     header = ScanHeader(scan.geometry, scan.grid, scan.noise, scan.water_per_mm, provenance)
     header = _header(prepared, header)
-    write_scan(out, header, _recorded(prepared, provenance), overwrite, bad_pixels="mask")
-    return list(prepared.report.lines)
+    masked = write_scan(out, header, _recorded(prepared, provenance), overwrite, bad_pixels="mask")
+    return [*prepared.report.lines, *([f"{masked} pixels masked"] if masked else [])]
 
 
 def export_scan(scan: Scan, out: Path, projections: Path | None = None) -> Path:
@@ -219,7 +219,7 @@ def _row_blocks(projections: Sliceable) -> Iterator[np.ndarray]:
 
 
 def _check_line_integrals(source: Path, prepared: Prepared) -> None:
-    """Refuse what is plainly not a line integral, from the middle row (row D7)."""
+    """Refuse what is plainly not a line integral, from the middle row."""
     middle = prepared.shape[0] // 2
     row = prepared[middle : middle + 1].astype(np.float64)
     row = row[np.isfinite(row)]

@@ -38,7 +38,7 @@ def water_of(path: Path, given: float | None) -> float:
     """Water's attenuation in 1/mm: as given, else as a `volume.zarr` states it, else 0.02."""
     if given is None and is_ours(path):
         return float(open_volume(path).attributes.get("water_per_mm", WATER_PER_MM))
-    return given or WATER_PER_MM
+    return WATER_PER_MM if given is None else given
 
 
 def read_any_volume(path: Path, hints: Hints, water_per_mm: float) -> tuple[np.ndarray, VolumeGeometry, list[str]]:

@@ -54,11 +54,12 @@ def write(path: Path, scan: ScanGeometry) -> None:
     Writing the images is up to `write_projections`, which needs the .xtekct.
 
     Raises:
-        ConfigError: a scan that an .xtekct cannot state, or another scan's angles beside it.
+        ConfigError: a scan that an .xtekct cannot state, another scan's angles or images, or a scanner's .xtekct.
     """
     name = path.stem
     with reading(path):
         check_name(name)
+        _check_free(path)
         circle = _circle(scan)
         text = _text(name, scan, circle)
         if circle.equal_steps:
@@ -102,6 +103,15 @@ def write_projections(path: Path, views: Iterable[np.ndarray], shape: tuple[int,
         counts = _counts(view, settings.white_level, f"{path}: view {number - 1}")
         with replacing(file) as partial:
             tifffile.imwrite(partial, counts[rows, columns], photometric="minisblack", metadata=None)
+
+
+def _check_free(path: Path) -> None:
+    """Refuse to write over a scanner's own files: its images would go with them."""
+    image = path.with_name(f"{path.stem}_0001.tif")
+    if path.exists() and load_turned(path) is None:
+        raise ConfigError("is there and is not volrecon's; choose another name")
+    if not path.exists() and image.exists():
+        raise ConfigError(f"{image.name} is there, of a scan without an .xtekct; choose another name")
 
 
 def _counts(view: np.ndarray, white: float, name: str) -> np.ndarray:

@@ -143,7 +143,7 @@ class Prepared:
     def _from_counts(self, raw: np.ndarray, rows: slice, tally: Tally) -> np.ndarray:
         assert self.beam is not None
         dark, gain, dead = (part[rows][:, None] for part in (self.beam.dark, self.beam.gain, self.beam.dead))
-        light = np.where(dead, np.float32(0), raw - dark)
+        light = np.where(dead, np.float32(0), np.where(np.isfinite(raw), raw - dark, np.float32(np.nan)))
         if self.preparation.empty:
             live = np.where(dead, np.float32(np.nan), gain)
             light = light / self._level(lambda columns: light[..., columns] / live[..., columns], tally)

@@ -38,10 +38,11 @@ def check_voxels(card: Card, grid: VolumeGeometry, force: bool = False) -> None:
         warnings.warn(text, PriorWarning, stacklevel=2)
     spacing = grid.voxel_zyx_mm[0] / pixel
     nearest, farthest = card.gap_pixels
-    if farthest > 0 and not nearest / 1.01 <= spacing <= farthest * 1.01:
+    used = [gap * spacing for gap in card.gaps if gap]
+    if used and not nearest / 1.01 <= min(used) <= max(used) <= farthest * 1.01:
         warnings.warn(
-            f"prior {card.name} was trained on slices {nearest:g} to {farthest:g} pixels apart; "
-            f"the grid's are {spacing:.3g} apart",
+            f"prior {card.name} was trained on slices of a group {nearest:g} to {farthest:g} pixels apart; with gaps "
+            f"{card.gaps} the grid's are {min(used):.3g} to {max(used):.3g} apart",
             PriorWarning,
             stacklevel=2,
         )

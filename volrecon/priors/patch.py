@@ -40,7 +40,7 @@ class PatchPrior(GroupedPrior):
 
     def shift(self, grid: PatchGrid, key: NoiseKey) -> tuple[int, int]:
         """Shift of the grid (rows, columns) at a step, uniform from 0 to below the padding."""
-        down, across = (max(1, margin) for margin in grid.padding)
+        down, across = grid.padding
         drawn = uniform_integers(key.at(key.step, SHIFT), 1, down * across)[0]
         return int(drawn // across), int(drawn % across)
 

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import torch
 
+from volrecon.errors import ConfigError
 from volrecon.priors.denoiser import Conditions, Denoiser
 from volrecon.sampling import NoiseKey, uniform_integers
 from volrecon.tiling import adjacent_groups, jump_groups
@@ -72,6 +73,10 @@ class GroupedPrior(Prior):
         if jumps and (key.step % 2 or 1 not in self.gaps):
             gap = jumps[key.step // 2 % len(jumps)]
             return jump_groups(slices, k, gap), gap
+        if 1 not in self.gaps:
+            raise ConfigError(
+                f"{slices} slices are too few for groups of {k} with gaps {self.gaps}; neighbours need gap 1"
+            )
         offset = int(uniform_integers(key.at(key.step, OFFSET), 1, k)[0])
         return adjacent_groups(slices, k, offset), 1
 

@@ -123,7 +123,7 @@ def open_scan(path: str | Path) -> Scan:
     """Open a `scan.zarr`.
 
     Raises:
-        DataError: not a scan of ours, or the array disagrees with the geometry (row I7).
+        DataError: not a scan of ours, or the array disagrees with the geometry.
         IntegrityError: it was never completed.
     """
     folder = Path(path)

@@ -28,7 +28,7 @@ class Source(Strict):
     keys: Names = ()
     held_out: Names = ()
     weight: Length = 1.0
-    water_per_mm: Length = 0.02
+    water_per_mm: Length | None = None
 
     def expanded(self, names: tuple[str, ...]) -> tuple[str, ...]:
         out: list[str] = []
@@ -91,6 +91,8 @@ class Groups(Strict):
     def _one_weight_a_gap(self) -> Self:
         if len(self.gaps) != len(self.weights):
             raise ValueError(f"{len(self.gaps)} gaps but {len(self.weights)} weights")
+        if self.slices == 1 and self.gaps != (0,):
+            raise ValueError(f"a single slice has no neighbours: gaps must be [0], found {list(self.gaps)}")
         return self
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import zarr
 
 from volrecon.errors import ConfigError, DataError
-from volrecon.exchange import read_any_volume
+from volrecon.exchange import read_any_volume, water_of
 from volrecon.formats import Hints
 from volrecon.geometry import VolumeGeometry
 from volrecon.phantoms import anatomy
@@ -178,8 +178,9 @@ def _volumes(data: Data, root: Path) -> Iterator[_Volume]:
 
 def _reader(source: Source, key: str | None, root: Path) -> Callable[[], tuple[np.ndarray, VolumeGeometry]]:
     def load() -> tuple[np.ndarray, VolumeGeometry]:
-        values, grid, _ = read_any_volume(root / source.file, Hints(key=key), source.water_per_mm)
-        return values / np.float32(2 * source.water_per_mm), grid
+        water = water_of(root / source.file, source.water_per_mm)
+        values, grid, _ = read_any_volume(root / source.file, Hints(key=key), water)
+        return values / np.float32(2 * water), grid
 
     return load
 
@@ -224,7 +225,7 @@ def _body(plane: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _fingerprint(data: Data, root: Path) -> str:
-    """Of the settings and of the sizes of the files: a store is not reused for other data."""
+    """Of the settings and of the sizes of the files; other contents of the same size are not noticed."""
     stated = data.model_dump(mode="json")
     for source in data.sources:
         path = root / source.file

@@ -65,6 +65,7 @@ def train(
     ranks = start_ranks()
     _make_folder(place.out)
     if ranks.rank == 0:
+        _check_free(place.out)
         prepare(place.prepared, training.data, place.data, say)
     ranks.wait()
     prepared = prepare(place.prepared, training.data, place.data, say)
@@ -85,6 +86,12 @@ def train(
         say(f"{path}: {path.stat().st_size / 1e6:.1f} MB, sha256 {sha256[:16]}, after {trained.step} steps")
     ranks.wait()
     return trained
+
+
+def _check_free(out: Path) -> None:
+    """Refuse to replace a prior that no checkpoint there goes on from."""
+    if (out / "prior.safetensors").exists() and not (out / "checkpoint.safetensors").exists():
+        raise ConfigError(f"{out} holds a prior and no checkpoint to go on from; choose another --out")
 
 
 def preview(training: Training, place: Place, path: Path, say: Callable[[str], None]) -> None:
