@@ -3,35 +3,16 @@
 import json
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import pytest
 from balls import GRID, ball_projections, small_scan
 
-from volrecon.cli import main
 from volrecon.formats import Hints, format_of
 from volrecon.store import open_scan, open_volume
 from volrecon.strict_toml import load_toml
 
 TINY = ["--phantom", "--shape", "20,24,24", "--views", "8", "--oversample", "1"]
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capfd):
-    """cli("info", "scan.zarr", code=0): run a command in tmp_path; what it printed, errors included."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["volrecon", *map(str, arguments)])
-        with warnings.catch_warnings(action="default"), pytest.raises(SystemExit) as caught:
-            main()
-        printed = "".join(capfd.readouterr())
-        assert (caught.value.code or 0) == code, printed
-        assert "Traceback" not in printed
-        return printed
-
-    return call
 
 
 def test_the_whole_way(cli, tmp_path):
@@ -103,6 +84,17 @@ def test_export_and_import_back(cli, write_ball, suffix, quantity):
     back = open_volume("back.zarr")
     np.testing.assert_allclose(back.data[:], mu, atol=1e-7)
     assert back.geometry.voxel_zyx_mm == GRID.voxel_zyx_mm
+
+
+@pytest.mark.parametrize("water", ["nan", "inf", "0", "-1"])
+def test_water_is_a_positive_number(cli, write_ball, water):
+    write_ball()
+    cli("run", "--scan", "scan.zarr", "--out", "run", "--method", "fdk", "--quiet")
+    cli("export", "run", "v.npy", "--quantity", "hu")
+    hu = ["--quantity", "hu", "--water-per-mm", water]
+    cli("export", "run", "w.nii", *hu, code=2)
+    cli("import", "v.npy", "--file-voxel-mm", "2", *hu, "--out", "v.zarr", code=2)
+    cli("compare", "run/volume.zarr", "run/volume.zarr", "--water-per-mm", water, code=2)
 
 
 def test_import_projections(cli, tmp_path):

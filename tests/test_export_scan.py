@@ -155,25 +155,11 @@ def test_angles_of_the_file_that_the_geometry_contradicts_are_said(tmp_path, fac
     assert any("angles of its own" in str(w.message) for w in caught) == warns
 
 
-def test_command_line(tmp_path, scan, monkeypatch, capfd):
-    from volrecon.cli import main
-
-    def call(*arguments) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["volrecon", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            main()
-        return caught.value.code or 0, "".join(capfd.readouterr())
-
+def test_command_line(tmp_path, scan, cli):
     folder = scan.projections.folder.parent
-    code, said = call("export", folder, tmp_path / "a.xml")
-    assert code == 0
-    assert f"wrote {tmp_path / 'a.xml'}, geometry, with rtk" in said
-    assert f"wrote {tmp_path / 'a.mha'}, projections, with mha" in said
-    code, said = call("export", folder, tmp_path / "a.txt", "--projections", tmp_path / "b.npy")
-    assert code == 0
+    said = cli("export", folder, "a.xml")
+    assert "wrote a.xml, geometry, with rtk" in said
+    assert "wrote a.mha, projections, with mha" in said
+    cli("export", folder, "a.txt", "--projections", "b.npy")
     assert (tmp_path / "b.npy").is_file()
-    code, said = call("export", folder, tmp_path / "a.nii", "--water-per-mm", "nan")
-    assert code == 2
-    code, said = call("export", tmp_path, tmp_path / "a.nii", "--projections", tmp_path / "b.npy")
-    assert code == 2
-    assert "is no scan" in said
+    assert "is no scan" in cli("export", tmp_path, "a.nii", "--projections", "b.npy", code=2)

@@ -2,14 +2,11 @@
 
 import json
 import re
-import sys
-import warnings
 
 import numpy as np
 import pytest
 from test_find_axis import SCANS, shadows
 
-from volrecon.cli import main
 from volrecon.preprocess.middle_plane import axis_column, moved_axis
 from volrecon.store import ScanHeader, open_scan, open_volume, write_scan
 
@@ -25,23 +22,6 @@ unit = "deg"
 step = 2.0
 count = 90
 """
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capfd):
-    """cli("preprocess", ..., code=0): run a command in tmp_path; what it printed, errors included."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["volrecon", *map(str, arguments)])
-        with warnings.catch_warnings(action="default"), pytest.raises(SystemExit) as caught:
-            main()
-        printed = "".join(capfd.readouterr())
-        assert (caught.value.code or 0) == code, printed
-        assert "Traceback" not in printed
-        return printed
-
-    return call
 
 
 @pytest.fixture

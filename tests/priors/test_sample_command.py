@@ -1,12 +1,10 @@
 """`volrecon sample`: a picture and a volume from a weights file."""
 
 import json
-import sys
-import warnings
+from functools import partial
 
 import pytest
 
-from volrecon.cli import main
 from volrecon.priors.weights import save_prior
 from volrecon.store import open_volume
 
@@ -14,20 +12,9 @@ FAST = ["--steps", "2", "--count", "1"]
 
 
 @pytest.fixture
-def cli(tmp_path, monkeypatch, capfd):
-    """cli(*arguments, code=0): `volrecon sample` in tmp_path; what it printed, errors included."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["volrecon", "sample", *map(str, arguments)])
-        with warnings.catch_warnings(action="default"), pytest.raises(SystemExit) as caught:
-            main()
-        printed = "".join(capfd.readouterr())
-        assert (caught.value.code or 0) == code, printed
-        assert "Traceback" not in printed
-        return printed
-
-    return call
+def sample(cli):
+    """sample(*arguments, code=0): `volrecon sample`, as `cli` runs it."""
+    return partial(cli, "sample")
 
 
 @pytest.fixture
@@ -41,8 +28,8 @@ def prior(tmp_path, card, network):
     return save
 
 
-def test_a_picture_and_a_volume(cli, prior, tmp_path):
-    said = cli(prior(), "--shape", "4,16,18", "--steps", "3", "--count", "2", "--volume", "volume.zarr")
+def test_a_picture_and_a_volume(sample, prior, tmp_path):
+    said = sample(prior(), "--shape", "4,16,18", "--steps", "3", "--count", "2", "--volume", "volume.zarr")
     assert "sample 1: " in said
     assert (tmp_path / "samples.png").read_bytes().startswith(b"\x89PNG")
     stored = open_volume(tmp_path / "volume.zarr")
@@ -53,54 +40,54 @@ def test_a_picture_and_a_volume(cli, prior, tmp_path):
     assert str(tmp_path) not in json.dumps(stored.attributes)
 
 
-def test_a_seed_gives_the_same_volume(cli, prior, tmp_path):
+def test_a_seed_gives_the_same_volume(sample, prior, tmp_path):
     name, digests = prior(patch=8, gaps=(0,)), []
     for k, seed in enumerate([5, 5, 6]):
-        cli(name, *FAST, "--shape", "1,9,11", "--seed", seed, "--volume", f"{k}.zarr", "--voxel-mm", 3, "--quiet")
+        sample(name, *FAST, "--shape", "1,9,11", "--seed", seed, "--volume", f"{k}.zarr", "--voxel-mm", 3, "--quiet")
         digests.append(open_volume(tmp_path / f"{k}.zarr").digest)
     assert digests[0] == digests[1] != digests[2]
     assert open_volume(tmp_path / "0.zarr").geometry.voxel_zyx_mm == (3.0, 3.0, 3.0)
 
 
-def test_tall_samples_are_shown_in_three_planes(cli, prior, tmp_path):
-    cli(prior(), *FAST, "--shape", "9,16,16", "--out", "tall.png")
+def test_tall_samples_are_shown_in_three_planes(sample, prior, tmp_path):
+    sample(prior(), *FAST, "--shape", "9,16,16", "--out", "tall.png")
     assert (tmp_path / "tall.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("shape", ["3,16", "a", "3,0,16", "3,16.5,16", "-1,16,16", "nan", "3,8,16"])
-def test_bad_shapes_are_exit_2(cli, prior, shape):
-    assert shape in cli(prior(), *FAST, "--shape", shape, code=2)
+def test_bad_shapes_are_exit_2(sample, prior, shape):
+    assert shape in sample(prior(), *FAST, "--shape", shape, code=2)
 
 
-def test_slices_smaller_than_a_patch_are_exit_2(cli, prior):
-    assert "at least 24 pixels" in cli(prior(patch=24), *FAST, "--shape", "3,16,40", code=2)
+def test_slices_smaller_than_a_patch_are_exit_2(sample, prior):
+    assert "at least 24 pixels" in sample(prior(patch=24), *FAST, "--shape", "3,16,40", code=2)
 
 
-def test_bad_options_are_exit_2(cli, prior):
+def test_bad_options_are_exit_2(sample, prior):
     name = prior()
     for option in (["--eta", "1.5"], ["--steps", "1"], ["--count", "0"], ["--seed", "-1"], ["--out", "no/such.png"]):
-        cli(name, *FAST, *option, code=2)
+        sample(name, *FAST, *option, code=2)
 
 
-def test_unknown_and_damaged_priors(cli, prior, tmp_path):
-    assert "builtin:nope" in cli("builtin:nope", *FAST, code=2)
+def test_unknown_and_damaged_priors(sample, prior, tmp_path):
+    assert "builtin:nope" in sample("builtin:nope", *FAST, code=2)
     (tmp_path / "damaged.safetensors").write_bytes((tmp_path / prior()).read_bytes()[:-5])
-    assert "damaged.safetensors" in cli("damaged.safetensors", *FAST, code=3)
+    assert "damaged.safetensors" in sample("damaged.safetensors", *FAST, code=3)
 
 
-def test_an_existing_volume_is_found_before_sampling(cli, prior, tmp_path):
+def test_an_existing_volume_is_found_before_sampling(sample, prior, tmp_path):
     arguments = prior(), *FAST, "--shape", "1,16,16", "--volume", "volume.zarr"
-    cli(*arguments)
+    sample(*arguments)
     (tmp_path / "samples.png").unlink()
-    assert "--overwrite" in cli(*arguments, code=2)
+    assert "--overwrite" in sample(*arguments, code=2)
     assert not (tmp_path / "samples.png").exists()
-    cli(*arguments, "--overwrite", "--seed", "3")
+    sample(*arguments, "--overwrite", "--seed", "3")
     assert open_volume(tmp_path / "volume.zarr").attributes["sampled_from"]["seed"] == 3
 
 
-def test_N3_samples_that_are_not_finite_end_with_7(cli, tmp_path, card, network):
+def test_N3_samples_that_are_not_finite_end_with_7(sample, tmp_path, card, network):
     net = network(card())
     for parameter in net.parameters():
         parameter.fill_(6e4)
     save_prior(tmp_path / "wild.safetensors", card(), net)
-    assert "not finite" in cli("wild.safetensors", *FAST, "--shape", "3,16,16", code=7)
+    assert "not finite" in sample("wild.safetensors", *FAST, "--shape", "3,16,16", code=7)

@@ -6,34 +6,15 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 
 import pytest
 from trials import DATA, write_data, write_training
 
-from volrecon.cli import main
 from volrecon.cli import train as command
 
 RUN = {"checkpoint.safetensors", "losses.png", "prior.safetensors"}
 LONG = {"budget": {"steps": 150}, "validation": {"every": 10}}
-
-
-@pytest.fixture
-def cli(tmp_path, monkeypatch, capfd):
-    """cli("train", ..., code=0): run a command in tmp_path; what it printed, errors included."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments, code: int = 0) -> str:
-        monkeypatch.setattr(sys, "argv", ["volrecon", *map(str, arguments)])
-        with warnings.catch_warnings(action="default"), pytest.raises(SystemExit) as caught:
-            main()
-        printed = "".join(capfd.readouterr())
-        assert (caught.value.code or 0) == code, printed
-        assert "Traceback" not in printed
-        return printed
-
-    return call
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The application that commands register themselves with, and how they show progress."""
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,13 @@ def say(text: str) -> None:
 def printable(text: str) -> str:
     """The text with what a terminal would obey or could not show (control characters, broken names) escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def finite(value: float | None) -> float | None:
+    """An option's number; a range lets NaN through."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number")
+    return value
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
-from volrecon.cli.app import app, say
+from volrecon.cli.app import app, finite, say
 from volrecon.errors import ConfigError, DataError
 from volrecon.exchange import read_any_volume, select_views, water_of
 from volrecon.formats import Hints
@@ -18,7 +18,10 @@ from volrecon.store import ScanHeader, open_scan
 
 Out = Annotated[Path, typer.Option(help="Where the result goes.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result of volrecon.")]
-Water = Annotated[float, typer.Option(help="Attenuation of water in 1/mm; ties HU to 1/mm.", min=1e-6, max=1e3)]
+Water = Annotated[
+    float,
+    typer.Option(help="Attenuation of water in 1/mm; ties HU to 1/mm.", min=1e-6, max=1e3, callback=finite),
+]
 Key = Annotated[str | None, typer.Option(help='Array inside a file of several, such as "hu" or "hu[3]".')]
 QuantityOption = Annotated[Literal["hu", "per_mm"] | None, typer.Option(help="What a volume's numbers are.")]
 VoxelText = Annotated[str | None, typer.Option(help="Voxel size in mm, one number or z,y,x.")]
@@ -70,7 +73,8 @@ def simulate(
     electronic_noise: Annotated[float, typer.Option(help="Readout noise in photons.", min=0)] = 0.0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     water_per_mm: Annotated[
-        float | None, typer.Option(help="Attenuation of water, 1/mm; default what a store states.", min=1e-6, max=1e3)
+        float | None,
+        typer.Option(help="Water in 1/mm; default what a store states.", min=1e-6, max=1e3, callback=finite),
     ] = None,
     quantity: QuantityOption = None,
     key: Key = None,

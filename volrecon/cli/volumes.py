@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 
-from volrecon.cli.app import app, say
+from volrecon.cli.app import app, finite, say
 from volrecon.errors import ConfigError, DataError, IntegrityError
 from volrecon.exchange import export_scan, export_volume, read_any_volume, water_of
 from volrecon.figures import difference_figure
@@ -37,7 +37,8 @@ def compare(
     out: Annotated[Path, typer.Option(help="PNG of both and their difference.")] = Path("difference.png"),
     data_range: Annotated[float | None, typer.Option(help="In 1/mm; default twice water, +1000 HU.", min=1e-9)] = None,
     water_per_mm: Annotated[
-        float | None, typer.Option(help="Attenuation of water; default what A states.", min=1e-6, max=1e3)
+        float | None,
+        typer.Option(help="Water in 1/mm; default what A states.", min=1e-6, max=1e3, callback=finite),
     ] = None,
 ) -> None:
     """PSNR and SSIM of B against A, with the data range stated, and a picture of the difference."""
@@ -71,7 +72,7 @@ def export(
     ],
     quantity: Annotated[Literal["hu", "per_mm"], typer.Option(help="Unit of a volume's numbers.")] = "per_mm",
     water_per_mm: Annotated[
-        float | None, typer.Option(help="For HU; default what the volume knows.", min=1e-6, max=1e3)
+        float | None, typer.Option(help="For HU; default what the volume knows.", min=1e-6, max=1e3, callback=finite)
     ] = None,
     partial: Partial = False,
     projections: Annotated[
