@@ -21,7 +21,7 @@ def is_picture(path):
 
 def volume_store(path, values=VALUES):
     grid = type(GRID)(values.shape, GRID.voxel_zyx_mm)
-    write_volume(path, RamSpace().of(Readable(values)), grid, RamSpace(), {"water_per_mm": 0.02})
+    write_volume(path, RamSpace().of(Readable(values)), grid, {"water_per_mm": 0.02})
     return path
 
 

@@ -28,7 +28,7 @@ def test_the_whole_way(cli, tmp_path):
     assert "FDK" in said
     assert "step 3/3" in said
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
-        "job.toml", "log.jsonl", "metrics.json", "report.png", "volume.zarr",
+        ".lock", "job.toml", "log.jsonl", "metrics.json", "report.png", "volume.zarr",
     ]  # fmt: skip
     assert load_toml(tmp_path / "run" / "job.toml")["method"]["iterations"] == 3
     assert "2 checked" in cli("verify", "scan.zarr", "run/volume.zarr")
@@ -201,7 +201,7 @@ def test_exit_5_without_memory_or_place(cli, write_ball, tmp_path, monkeypatch):
     write_ball()
     (tmp_path / "file").touch()
     cli("select", "scan.zarr", "--every", "2", "--out", "file/few.zarr", code=5)
-    monkeypatch.setattr("volrecon.engine.solve", lambda *_: (_ for _ in ()).throw(MemoryError()))
+    monkeypatch.setattr("volrecon.engine.running.solve", lambda *_: (_ for _ in ()).throw(MemoryError()))
     assert "memory" in cli("run", "--scan", "scan.zarr", "--out", "r", "--method", "fdk", code=5)
 
 
@@ -210,7 +210,7 @@ def test_exit_7_and_130(cli, write_ball, monkeypatch):
 
     write_ball()
     for error, code in ((DivergedError("rose"), 7), (KeyboardInterrupt(), 130)):
-        monkeypatch.setattr("volrecon.engine.solve", lambda *_, error=error: (_ for _ in ()).throw(error))
+        monkeypatch.setattr("volrecon.engine.running.solve", lambda *_, error=error: (_ for _ in ()).throw(error))
         cli("run", "--scan", "scan.zarr", "--out", "r", "--method", "fdk", code=code)
 
 

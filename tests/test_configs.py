@@ -6,11 +6,10 @@ import torch
 from balls import small_scan
 
 from volrecon import engine
-from volrecon.engine import describe
 from volrecon.errors import ConfigError
 from volrecon.formats import Frame, read_geometry
 from volrecon.geometry import coverage
-from volrecon.jobs import load_job, recipe_names, resolve_method
+from volrecon.jobs import describe, load_job, recipe_names, resolve_method
 from volrecon.resources import resource
 from volrecon.solvers import METHODS
 from volrecon.strict_toml import load_toml

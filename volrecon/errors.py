@@ -51,9 +51,19 @@ class DivergedError(VolreconError):
     exit_code = 7
 
 
+class StoppedError(VolreconError):
+    """A run that was told to end early; its state is committed."""
+
+    exit_code = 130
+
+
 class GeometryWarning(UserWarning):
     """A geometry that can be used but loses something: truncation, unseen voxels, repeated angles."""
 
 
 class PriorWarning(UserWarning):
     """A prior used on something it was not trained for: voxel sizes, slice distances, levels of attenuation."""
+
+
+class StorageWarning(UserWarning):
+    """Something on disk is not as it was left, and the run goes on without it."""

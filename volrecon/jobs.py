@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from volrecon.errors import ConfigError
 from volrecon.formats.scan_tables import Grid
+from volrecon.memory import parsed_size
 from volrecon.resources import resource
 from volrecon.solvers import METHODS, Method
 from volrecon.strict_toml import Strict, key_paths, load_toml, validated
@@ -22,18 +23,32 @@ class Compute(Strict):
     """How a job runs; nothing here changes what is reconstructed beyond rounding.
 
     Attributes:
-        tier: where the run's volumes live: "ram", or "zarr" scratch on disk.
-        scratch: folder for the zarr tier; default inside the run directory.
-        block_mib: size of one array's block in a sweep.
+        tier: where the run's volumes live: "ram", "zarr" scratch on disk, or "auto", whichever the memory allows.
+        memory: what the whole process may take, such as "2GiB"; default 70 % of what is free.
+        scratch: folder for the state and the zarr tier; default inside the run directory.
+        block_mib: size of one array's block in a pass; default as large as the memory allows.
+        commit_seconds: time between two commits of the state; default such that they take less than 5 % of the time.
         backend: projector.
         threads: CPU threads; default all.
     """
 
-    tier: Literal["ram", "zarr"] = "ram"
+    tier: Literal["auto", "ram", "zarr"] = "auto"
+    memory: str | None = None
     scratch: str | None = None
-    block_mib: Annotated[float, Field(gt=0, le=2**20)] = 32.0
+    block_mib: Annotated[float, Field(gt=0, le=2**20)] | None = None
+    commit_seconds: Annotated[float, Field(ge=0, le=1e9)] | None = None
     backend: str = "auto"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+    @field_validator("memory")
+    @classmethod
+    def _is_a_size(cls, text: str | None) -> str | None:
+        if text is not None:
+            try:
+                parsed_size(text)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return text
 
 
 class Job(Strict):
@@ -80,7 +95,8 @@ def load_job(path: Path | None, changes: list[str], given: dict[str, str]) -> tu
     """
     tables = load_toml(path) if path else {}
     base = path.parent if path else Path()
-    tables.update(given)
+    for key, value in given.items():
+        _put(tables, key.split("."), value, f"{key}={value}")
     for change in changes:
         _set(tables, change)
     where = path or Path("the command line")
@@ -137,15 +153,19 @@ def _set(tables: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {change!r:.80} is not of the form key=value, such as method.lam=3e-4")
     if parts[0] == "method" and len(parts) > 1:
         tables.setdefault("method", Job.model_fields["method"].default)
+    _put(tables, parts, _value(text.strip()), f"--set {change!r:.80}")
+
+
+def _put(tables: dict[str, Any], parts: list[str], value: Any, what: str) -> None:
     table = tables
     for part in parts[:-1]:
         inner = table.setdefault(part, {})
         if part == "method" and isinstance(inner, str):
             inner = table[part] = {"recipe": inner}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {change!r:.80}: {part} is {inner!r:.40}, not a table")
+            raise ConfigError(f"{what}: {part} is {inner!r:.40}, not a table")
         table = inner
-    table[parts[-1]] = _value(text.strip())
+    table[parts[-1]] = value
 
 
 def _value(text: str) -> Any:

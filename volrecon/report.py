@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from volrecon.engine import Checked, measure, solve, space_of
+from volrecon.engine import Checked, measure, planned, solve, space_of
 from volrecon.errors import ConfigError
 from volrecon.figures import report_figure
 from volrecon.jobs import describe
@@ -17,7 +18,7 @@ from volrecon.solvers import Info, Method
 from volrecon.solvers.fbp import FBP
 from volrecon.solvers.fdk import FDK
 from volrecon.store import open_volume
-from volrecon.volume import Readable, Space, Volume
+from volrecon.volume import Readable, Volume
 
 
 def write_report(checked: Checked, info: Info) -> dict[str, Comparison]:
@@ -29,10 +30,11 @@ def write_report(checked: Checked, info: Info) -> dict[str, Comparison]:
     result = open_volume(out / "volume.zarr")
     name = describe(checked.method)["algorithm"].upper()
     volumes: dict[str, Any] = {}
-    with space_of(checked.job.compute, out) as space:
-        baseline = _baseline(checked, space)
-        if baseline is not None:
-            volumes[baseline[0]] = InUnit(baseline[1], checked.unit_per_mm)
+    with ExitStack() as stack:
+        direct = baseline(checked)
+        if direct is not None:
+            beside, volume = _computed(direct, stack)
+            volumes[beside] = InUnit(volume, checked.unit_per_mm)
         volumes[name] = result.data
         scores = {}
         if checked.reference:
@@ -84,15 +86,23 @@ def score_table(scores: dict[str, Comparison]) -> list[list[str]]:
     return rows
 
 
-def _baseline(checked: Checked, space: Space) -> tuple[str, Volume] | None:
+def baseline(checked: Checked) -> Checked | None:
     """FDK or FBP of the same data, where the geometry has one and the job is not one itself."""
     if checked.method.kind == "direct":
         return None
     method: Method = FDK() if checked.scan.geometry.beam == "cone" else FBP()
     try:
-        return type(method).__name__, solve(method, measure(checked, space))[0]
+        method.check(checked.scan.geometry, checked.grid, checked.job.compute.backend)
     except ConfigError:
         return None
+    return replace(checked, method=method)
+
+
+def _computed(job: Checked, stack: ExitStack) -> tuple[str, Volume]:
+    """A job's volume, in a space that lives as long as the stack."""
+    plan = planned(job)
+    space = stack.enter_context(space_of(plan.tier, plan.block_bytes, job.out))
+    return type(job.method).__name__, solve(job.method, measure(job, space))[0]
 
 
 def _title(checked: Checked, name: str) -> str:

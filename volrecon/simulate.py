@@ -17,7 +17,7 @@ from volrecon.projectors import projector
 from volrecon.resample import resampled
 from volrecon.store import ScanHeader, write_scan, write_volume
 from volrecon.store.output import check_free
-from volrecon.volume import RamSpace, RamVolume
+from volrecon.volume import RamVolume
 
 Beam = Literal["cone", "fan", "parallel", "helical"]
 
@@ -156,7 +156,7 @@ def write_simulation(
     write_scan(out, header, blocks, overwrite)
     attributes = {"provenance": header.provenance, "water_per_mm": header.water_per_mm}
     stored = RamVolume(torch.from_numpy(np.ascontiguousarray(reference)))
-    write_volume(truth, stored, grid, RamSpace(), attributes, overwrite=overwrite)
+    write_volume(truth, stored, grid, attributes, overwrite=overwrite)
 
 
 def project(

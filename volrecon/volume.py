@@ -7,9 +7,10 @@ whole volume; it sweeps. `RamSpace` keeps arrays in host memory; `store.ZarrSpac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from volrecon.errors import ConfigError, DataError, ResourceError
 BLOCK_BYTES = 32 * 2**20
 """Default size of one array's block in a sweep."""
 
+Begun = TypeVar("Begun")
 Blocks = Sequence[torch.Tensor]
 Partials = Sequence[np.ndarray]
 
@@ -31,6 +33,10 @@ class Readable(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def read(self, start: int, stop: int) -> torch.Tensor: ...
+
+    def fetch(self, start: int, stop: int) -> Callable[[], torch.Tensor]:
+        """Begin to read slices [start, stop); they are the result of what this returns. A disk reads meanwhile."""
+        return partial(self.read, start, stop)
 
 
 class Volume(ABC):
@@ -46,9 +52,13 @@ class Volume(ABC):
     def read(self, start: int, stop: int) -> torch.Tensor:
         """Slices [start, stop), not to be modified: it may be the array itself."""
 
+    def fetch(self, start: int, stop: int) -> Callable[[], torch.Tensor]:
+        """As `Readable.fetch`."""
+        return partial(self.read, start, stop)
+
     @abstractmethod
     def write(self, start: int, block: torch.Tensor) -> None:
-        """Replace the slices from `start` on."""
+        """Replace the slices from `start` on; the block must not be modified afterwards."""
 
     @abstractmethod
     def release(self) -> None:
@@ -108,6 +118,12 @@ class Space(ABC):
         chunk = chunk_height(shape)
         return min(max(fitting // chunk * chunk, chunk), max(shape[0], 1))
 
+    def halve(self, shape: tuple[int, ...]) -> bool:
+        """Take blocks of half the size from now on; False where those of `shape` are as low as they can be."""
+        lowest = self.height(shape) <= chunk_height(shape)
+        self.block_bytes = max(1, min(self.block_bytes, self.height(shape) * slice_bytes(shape)) // 2)
+        return not lowest
+
     def blocks(self, shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
         """The blocks [start, stop) of an array, ascending."""
         height = self.height(shape)
@@ -130,6 +146,14 @@ def slice_bytes(shape: tuple[int, ...]) -> int:
 def chunk_height(shape: tuple[int, ...]) -> int:
     """Slices in a chunk of scratch: 16, fewer where 16 slices exceed 8 MiB."""
     return min(CHUNK_SLICES, max(1, CHUNK_BYTES // slice_bytes(shape)), max(shape[0], 1))
+
+
+def rows_at_once(shape: tuple[int, ...]) -> int:
+    """Detector rows of projections (v, angle, u) that a slab is projected to, or from, at once.
+
+    It does not depend on the memory there is: a backprojection then adds the same numbers in the same order.
+    """
+    return max(1, BLOCK_BYTES // slice_bytes(shape))
 
 
 class RamVolume(Volume):
@@ -202,18 +226,37 @@ def sweep(
     if any(shape[0] != slices for shape in shapes):
         raise DataError(f"a sweep needs arrays of equally many slices; it got {shapes}")
     widest = max(shapes, key=slice_bytes)
+
+    def begin(start: int, stop: int) -> list[Callable[[], torch.Tensor]]:
+        return [array.fetch(max(start - h, 0), min(stop + h, slices)) for array, h in zip(inputs, halos, strict=True)]
+
     totals: list[float] = []
-    for start, stop in space.blocks(widest):
+    for (start, stop), reads in one_ahead(space.blocks(widest), begin):
         slab = Slab(start, stop, min(max(halos), start), min(max(halos), slices - stop))
-        blocks = [array.read(max(start - h, 0), min(stop + h, slices)) for array, h in zip(inputs, halos, strict=True)]
-        results, partials = fn(slab, *blocks)
+        results, partials = fn(slab, *(block() for block in reads))
         for out, result in zip(outputs, results, strict=True):
             out.write(start, result)
+        del reads, results  # before the next block is made
         totals = totals or [0.0] * len(partials)
-        for k, partial in enumerate(partials):
-            for value in partial:
+        for k, slice_values in enumerate(partials):
+            for value in slice_values:
                 totals[k] += float(value)
     return totals
+
+
+def one_ahead(
+    blocks: Iterable[tuple[int, int]], begin: Callable[[int, int], Begun]
+) -> Iterator[tuple[tuple[int, int], Begun]]:
+    """Every block [start, stop) with what `begin` made of it, which is called while the block before is in use."""
+    waiting: tuple[tuple[int, int], Begun] | None = None
+    for block in blocks:
+        following = (block, begin(*block))
+        if waiting is not None:
+            yield waiting
+        waiting = following
+        del following
+    if waiting is not None:
+        yield waiting
 
 
 def slice_dots(a: torch.Tensor, b: torch.Tensor) -> np.ndarray:

@@ -18,14 +18,14 @@ from volrecon.jobs import Job
 from volrecon.store import open_scan, open_volume, verify, write_volume
 from volrecon.store.output import replacing
 from volrecon.swap import MARKER
-from volrecon.volume import RamSpace, RamVolume
+from volrecon.volume import RamVolume
 
 GRID = VolumeGeometry((40, 6, 5), (1.0, 1.0, 1.0))
 VALUES = np.random.default_rng(0).random(GRID.shape, np.float32)
 
 
 def write(path: Path, values: np.ndarray = VALUES, **options) -> Path:
-    write_volume(path, RamVolume(torch.from_numpy(values)), GRID, RamSpace(1), {}, **options)
+    write_volume(path, RamVolume(torch.from_numpy(values)), GRID, {}, **options)
     return path
 
 
@@ -273,7 +273,7 @@ def test_K13_an_interrupted_overwrite(volume, error):
             return super().read(start, stop)
 
     with pytest.raises((KeyboardInterrupt, MemoryError, ResourceError)):
-        write_volume(volume, Failing(torch.zeros(GRID.shape)), GRID, RamSpace(1), {}, overwrite=True)
+        write_volume(volume, Failing(torch.zeros(GRID.shape)), GRID, {}, overwrite=True)
     assert np.array_equal(open_volume(volume).data[:], VALUES)
     assert list(verify(volume)) == []
     assert list(volume.parent.iterdir()) == [volume]

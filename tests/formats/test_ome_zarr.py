@@ -256,7 +256,7 @@ def test_our_own_volumes_read_as_ome_zarr_once_they_are_not_marked(tmp_path):
     grid = VolumeGeometry(VALUES.shape, (0.3, 0.2, 0.1), (5.0, -6.0, 7.0))
     values = (VALUES / 60_000).astype(np.float32)
     path = tmp_path / "v.zarr"
-    write_volume(path, RamSpace().of(Readable(values)), grid, RamSpace(), {})
+    write_volume(path, RamSpace().of(Readable(values)), grid, {})
     edit(path / "zarr.json", lambda table: table["attributes"].pop("volrecon"))
     volume = OME.read_volume(path, HINTS)
     np.testing.assert_array_equal(volume.slices[:], values)

@@ -15,7 +15,7 @@ from volrecon.training.distributed import Ranks
 from volrecon.training.loop import Line, Loop
 from volrecon.training.prepare import Level, Prepared
 from volrecon.training.run import Place
-from volrecon.volume import RamSpace, RamVolume
+from volrecon.volume import RamVolume
 
 SPACING = (3.0, 2.0, 2.0)
 FINGERPRINT = {"training": {"seed": 1}, "threads": 1}
@@ -69,7 +69,7 @@ def write_data(folder: Path) -> Path:
     np.savez_compressed(folder / "ct.npz", hu=hu, voxel_zyx_mm=np.array(SPACING), quantity=np.array("hu"))
     mu = ((hounsfield(7, (8, 20, 28), 120.0) / 1000.0 + 1) * 0.02).astype(np.float32)
     grid = VolumeGeometry(mu.shape, (2.0, 2.0, 2.0))
-    write_volume(folder / "other.zarr", RamVolume(torch.from_numpy(mu)), grid, RamSpace(), {})
+    write_volume(folder / "other.zarr", RamVolume(torch.from_numpy(mu)), grid, {})
     return folder
 
 

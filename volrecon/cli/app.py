@@ -71,10 +71,9 @@ class _Lines:
         every = max(1, progress.steps // LINES)
         if self.quiet or (progress.step % every and progress.step != progress.steps):
             return
-        left = progress.seconds / progress.step * (progress.steps - progress.step)
         residual = "" if progress.info.residual is None else f", residual {progress.info.residual:.4f}"
         print(
             f"{self.name}: step {progress.step}/{progress.steps}{residual}, "
-            f"{progress.seconds:.0f} s, {left:.0f} s left",
+            f"{progress.seconds:.0f} s, {progress.seconds_left:.0f} s left",
             file=sys.stderr,
         )

@@ -67,5 +67,5 @@ def sample(
         attenuation = RamVolume(result.read(0, z) * trained.card.unit_per_mm)
         sampled_from = {"prior": trained.card.name, "sha256": trained.sha256, "seed": seed + count - 1}
         attributes = {"water_per_mm": trained.card.water_per_mm, "sampled_from": sampled_from}
-        write_volume(volume, attenuation, grid, space, attributes, overwrite=overwrite)
+        write_volume(volume, attenuation, grid, attributes, overwrite=overwrite)
         say(f"wrote {volume}")

@@ -12,7 +12,7 @@ from volrecon.geometry import VolumeGeometry
 from volrecon.simulate import attenuation
 from volrecon.store import StoredVolume, open_volume, write_volume
 from volrecon.store.output import check_outside, is_ours
-from volrecon.volume import RamSpace
+from volrecon.volume import Readable
 
 WATER_PER_MM = 0.02
 
@@ -30,7 +30,7 @@ def import_volume(
     )
     readable = _Converted(data.slices, to_per_mm)
     attributes = {"provenance": {"file": source.name}, "water_per_mm": water_per_mm}
-    write_volume(out, readable, data.geometry, RamSpace(), attributes, overwrite=overwrite)
+    write_volume(out, readable, data.geometry, attributes, overwrite=overwrite)
     return list(data.notes)
 
 
@@ -64,7 +64,7 @@ def export_volume(stored: StoredVolume, out: Path, quantity: Quantity, water_per
     known.write_volume(out, _slices(stored, quantity, water_per_mm), stored.geometry, quantity)
 
 
-class _Converted:
+class _Converted(Readable):
     """Slices of a file, converted as they are read."""
 
     def __init__(self, slices: Sliceable, convert: Callable[[np.ndarray], np.ndarray]) -> None:

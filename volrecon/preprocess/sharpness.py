@@ -59,7 +59,8 @@ class Sharpness:
         scan = moved_axis(self.scan, column)
         rows = len(self.filtered)
         stack = ScanGeometry(scan.beam, (rows, scan.shape[2]), scan.vectors)
-        pictures = VoxelBackprojector(self.grid, stack)(self.filtered, slice(0, rows), 0, rows)
+        pictures = np.zeros((rows, *self.grid.shape[1:]), np.float32)
+        VoxelBackprojector(self.grid, stack).add(self.filtered, 0, slice(-1, rows), 0, pictures)
         from_middle = np.arange(VOXELS - 1) - (VOXELS - 2) / 2
         seen = np.hypot(from_middle[:, None], from_middle) < VOXELS / 2 - 2
         down, right = np.diff(pictures, axis=1)[:, :, :-1], np.diff(pictures, axis=2)[:, :-1]

@@ -7,10 +7,11 @@ from numba import njit, prange
 
 
 @njit(parallel=True, cache=True, nogil=True)
-def backproject(filtered, row0, forms, distance_power, z0, out):
+def backproject(filtered, row0, first, last, forms, distance_power, z0, out):
     """Add sum over views of interpolated rows / depth^power to the slab `out` (z, y, x) starting at slice z0.
 
-    `forms` are `ScanGeometry.pixel_forms` in voxel-index coordinates (x, y, z, 1).
+    `forms` are `ScanGeometry.pixel_forms` in voxel-index coordinates (x, y, z, 1). `filtered` holds detector rows from
+    row0 on; samples whose lower row is one of [first, last) are taken, so that row blocks add up to the whole.
     """
     nz, ny, nx = out.shape
     rows, views, columns = filtered.shape
@@ -27,13 +28,13 @@ def backproject(filtered, row0, forms, distance_power, z0, out):
                 depth = f[2, 0] * x + du0
                 per = 1.0 / depth
                 u = (f[0, 0] * x + u0) * per
-                v = (f[1, 0] * x + v0) / (f[3, 0] * x + dv0) - row0
-                if not (-1.0 < u < columns and -1.0 < v < rows):
+                v = (f[1, 0] * x + v0) / (f[3, 0] * x + dv0)
+                if not (-1.0 < u < columns and first <= v < last):
                     continue
                 iu = math.floor(u)
-                iv = math.floor(v)
                 fu = np.float32(u - iu)
-                fv = np.float32(v - iv)
+                fv = np.float32(v - math.floor(v))
+                iv = math.floor(v) - row0
                 low = np.float32(0.0)
                 high = np.float32(0.0)
                 if iv >= 0:

@@ -24,9 +24,14 @@ class VoxelBackprojector:
         """Detector rows that slices [start, stop) fall on."""
         return shadow_rows(self.volume, self.scan, slice(start, stop))
 
-    def __call__(self, filtered: np.ndarray, rows: slice, start: int, stop: int) -> np.ndarray:
-        """Slices [start, stop) from detector rows `rows` of filtered projections (v, angle, u)."""
-        out = np.zeros((stop - start, *self.volume.shape[1:]), np.float32)
+    def add(self, filtered: np.ndarray, row: int, owned: slice, start: int, out: np.ndarray) -> None:
+        """Add what rows of filtered projections (v, angle, u) contribute to slices `start` on of the volume.
+
+        Args:
+            filtered: detector rows from `row` on.
+            owned: a sample between rows k and k + 1 is taken if k is one of these; over -1 and all rows, each is taken
+                once.
+            out: the slices, (z, y, x) float32.
+        """
         power = 0 if self.scan.beam == "parallel" else 2
-        _voxel_kernels.backproject(filtered, rows.start, self._forms, power, start, out)
-        return out
+        _voxel_kernels.backproject(filtered, row, owned.start, owned.stop, self._forms, power, start, out)

@@ -77,11 +77,13 @@ class Operator(ABC):
     def T(self) -> Transpose:
         return Transpose(self)
 
-    def restrict(self, slices: slice | None = None, views: slice | np.ndarray | None = None) -> Self:
-        """The operator of a slab and a block of views, both in the whole's indices.
+    def restrict(
+        self, slices: slice | None = None, views: slice | np.ndarray | None = None, rows: slice | None = None
+    ) -> Self:
+        """The operator of a slab, a block of views and a block of detector rows, all in the whole's indices.
 
-        Its range is the slab's shadow: rows `.rows` of the detector. Slab results are added into those rows; the sum
-        over slabs is the whole. The norm stays the whole's.
+        Its range is the slab's shadow: rows `.rows` of the detector, or the part of `rows` that lies in it. Slab
+        results are added into those rows; the sum over slabs is the whole. The norm stays the whole's.
         """
         part = copy.copy(self)
         if views is not None:
@@ -92,6 +94,12 @@ class Operator(ABC):
                 raise ConfigError(f"slab {slices} of {self.volume_geometry.shape[0]} slices is empty or has a step")
             part.slices = slice(start, stop)
             part.rows = shadow_rows(part.volume_geometry, part.scan_geometry, part.slices)
+        if rows is not None:
+            start, stop, step = rows.indices(self.scan_geometry.detector_shape[0])
+            if step != 1:
+                raise ConfigError(f"detector rows {rows} have a step; give consecutive ones")
+            first = min(max(start, part.rows.start), part.rows.stop)
+            part.rows = slice(first, max(first, min(stop, part.rows.stop)))
         part._restricted()
         return part
 

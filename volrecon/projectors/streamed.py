@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from volrecon.projectors.operator import Operator
-from volrecon.volume import Readable, Slab, Space, Volume, slice_dots, sweep
+from volrecon.volume import Readable, Slab, Space, Volume, one_ahead, rows_at_once, slice_dots, sweep
 
 LANCZOS_STEPS = 8
 
@@ -41,10 +42,23 @@ class StreamedOperator:
     def __call__(self, x: Readable) -> Volume:
         """Project a volume: every slab is added into the rows of its shadow, in ascending order."""
         y = self.space.zeros(self.range_shape)
-        for start, stop in self.space.blocks(self.domain_shape):
-            part = self.operator.restrict(slices=slice(start, stop))
-            y.add(part.rows.start, self._weighted(part(x.read(start, stop)), part.rows))
+        for (start, stop), read in one_ahead(self.space.blocks(self.domain_shape), x.fetch):
+            block = read()
+            for part in self.parts(start, stop):
+                y.add(part.rows.start, self._weighted(part(block).mul_(self.scale), part.rows))
+            del block, read
         return y
+
+    def parts(self, start: int, stop: int) -> Iterator[Operator]:
+        """The operator of slices [start, stop) in row blocks of its shadow, ascending.
+
+        A shadow of many views can be far larger than the slab. The blocks lie on one grid, whatever the slab: a
+        backprojection adds the same numbers in the same order.
+        """
+        whole = self.operator.restrict(slices=slice(start, stop))
+        height = rows_at_once(self.range_shape)
+        for first in range(whole.rows.start // height * height, whole.rows.stop, height):
+            yield whole.restrict(rows=slice(max(first, whole.rows.start), min(first + height, whole.rows.stop)))
 
     def T(self, y: Readable) -> Backprojection:
         """Backproject: nothing is computed until a sweep reads the slabs of the result, each of them once."""
@@ -95,19 +109,15 @@ class StreamedOperator:
         image.release()
         return w, alpha, length
 
-    def normalised(self) -> tuple[StreamedOperator, float]:
-        """This operator divided by its norm, and the norm."""
-        norm = self.norm()
-        return replace(self, scale=self.scale / norm if norm else self.scale), norm
-
     def _weighted(self, rows_block: torch.Tensor, rows: slice) -> torch.Tensor:
-        if self.root_weights is None:
-            return rows_block * self.scale
-        return rows_block * self.root_weights.read(rows.start, rows.stop) * self.scale
+        """The weights applied, in place."""
+        if self.root_weights is not None:
+            rows_block *= self.root_weights.read(rows.start, rows.stop)
+        return rows_block
 
 
 @dataclass(frozen=True)
-class Backprojection:
+class Backprojection(Readable):
     """`A.T(y)`, computed slab by slab as it is read; the projections are read in the slab's shadow only."""
 
     A: StreamedOperator
@@ -118,6 +128,10 @@ class Backprojection:
         return self.A.domain_shape
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        part = self.A.operator.restrict(slices=slice(start, stop))
-        block: torch.Tensor = part.T(self.A._weighted(self.y.read(part.rows.start, part.rows.stop), part.rows))
-        return block
+        total: torch.Tensor | None = None
+        for part in self.A.parts(start, stop):
+            rows = self.y.read(part.rows.start, part.rows.stop) * self.A.scale
+            block = part.T(self.A._weighted(rows, part.rows))
+            total = block if total is None else total.add_(block)
+            del rows, block
+        return torch.zeros(stop - start, *self.shape[1:]) if total is None else total

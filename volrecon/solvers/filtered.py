@@ -16,20 +16,28 @@ from volrecon.solvers.filtering import (
     redundancy_weights,
 )
 from volrecon.solvers.problem import Info, Measurement, Method, State
-from volrecon.volume import Slab, Space, Volume, sweep
+from volrecon.volume import Slab, Space, Volume, chunk_height, rows_at_once, slice_bytes, sweep
+
+SLAB_BYTES = 32 * 2**20
+"""Of a volume that a step fills; the same for any amount of memory, so that steps mean the same when a run resumes."""
 
 
 @dataclass(frozen=True)
 class FilteredProjections:
-    """Weighted, filtered projections, ready to be backprojected into a volume in the run's unit."""
+    """Weighted, filtered projections, ready to be backprojected into a volume in the run's unit.
+
+    Attributes:
+        slab: slices a step fills; a step takes them in blocks of the space.
+    """
 
     filtered: Volume
     backprojector: VoxelBackprojector
     space: Space
+    slab: int
 
     @property
-    def slabs(self) -> list[tuple[int, int]]:
-        return list(self.space.blocks(self.backprojector.volume.shape))
+    def shape(self) -> tuple[int, int, int]:
+        return self.backprojector.volume.shape
 
 
 class Filtered(Method[FilteredProjections]):
@@ -58,27 +66,48 @@ class Filtered(Method[FilteredProjections]):
         filtered = m.space.empty(m.scan.shape)
 
         def filter_rows(slab: Slab, rows: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
-            cosine = torch.from_numpy(cosine_weights(m.scan, slab.start, slab.stop))
-            weighted = _without_gaps(rows) * cosine * torch.from_numpy(weights)
-            return [torch.from_numpy(ramp_filtered(weighted.numpy(), spacing, self.filter, self.cutoff))], []
+            out = np.empty(tuple(rows.shape), np.float32)
+            for k, row in enumerate(_without_gaps(rows).numpy()):  # one by one: the filter needs 16 times the memory
+                cosine = cosine_weights(m.scan, slab.start + k, slab.start + k + 1)[0]
+                out[k] = ramp_filtered(row * cosine * weights, spacing, self.filter, self.cutoff)
+            return [torch.from_numpy(out)], []
 
         sweep(m.space, filter_rows, [m.projections], [filtered])
-        return FilteredProjections(filtered, VoxelBackprojector(m.volume, m.scan), m.space)
+        return FilteredProjections(filtered, VoxelBackprojector(m.volume, m.scan), m.space, _slab(m.volume.shape))
 
     def init(self, problem: FilteredProjections) -> State:
-        return State(0, {"x": problem.space.zeros(problem.backprojector.volume.shape)})
+        return State(0, {"x": problem.space.empty(problem.shape)}, filled={"x": 0})
 
     def step(self, problem: FilteredProjections, state: State) -> tuple[State, Info]:
-        """Write the next slab. The volume is filled in place: a slab is written once and never read again."""
-        start, stop = problem.slabs[state.step]
-        rows = problem.backprojector.rows(start, stop)
-        filtered = problem.filtered.read(rows.start, rows.stop).numpy()
-        block = torch.from_numpy(problem.backprojector(filtered, rows, start, stop))
-        state["x"].write(start, block.clamp_(min=0) if self.nonnegative else block)
-        return State(state.step + 1, state.volumes, state.scalars), Info()
+        """Fill the next slab. The volume is filled in place: a slab is written once and never read again."""
+        first = state.filled["x"]
+        last = min(first + problem.slab, problem.shape[0])
+        for start, stop in problem.space.blocks((last - first, *problem.shape[1:])):
+            state["x"].write(first + start, self._slices(problem, first + start, first + stop))
+        return State(state.step + 1, state.volumes, filled={"x": last}), Info()
 
     def steps(self, problem: FilteredProjections) -> int:
-        return len(problem.slabs)
+        return -(-problem.shape[0] // problem.slab)
+
+    def _slices(self, problem: FilteredProjections, start: int, stop: int) -> torch.Tensor:
+        """Slices [start, stop), from row blocks of their shadow: one of many views can be far larger than the slab."""
+        whole = problem.backprojector.rows(start, stop)
+        height = rows_at_once(problem.filtered.shape)
+        out = np.zeros((stop - start, *problem.shape[1:]), np.float32)
+        for first in range(whole.start, whole.stop, height):
+            last = min(first + height, whole.stop)
+            # A sample lies between two rows: the block carries the next one's first.
+            rows = problem.filtered.read(first, min(last + 1, whole.stop)).numpy()
+            owned = slice(first if first > whole.start else -1, last)
+            problem.backprojector.add(rows, first, owned, start, out)
+        block = torch.from_numpy(out)
+        return block.clamp_(min=0) if self.nonnegative else block
+
+
+def _slab(shape: tuple[int, int, int]) -> int:
+    """Slices a step fills: whole chunks, about SLAB_BYTES."""
+    chunk = chunk_height(shape)
+    return chunk * max(1, SLAB_BYTES // (chunk * slice_bytes(shape)))
 
 
 def _without_gaps(rows: torch.Tensor) -> torch.Tensor:

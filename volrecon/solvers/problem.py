@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
@@ -28,6 +28,7 @@ class Measurement:
         space: where volumes of the run live.
         unit_per_mm: attenuation that is 1 inside the run.
         backend: name of the projector.
+        known: numbers that took long to compute, by name; what is missing is computed and put there.
     """
 
     projections: Readable
@@ -37,18 +38,21 @@ class Measurement:
     unit_per_mm: float
     noise: Noise = field(default_factory=Noise)
     backend: str = "auto"
+    known: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class State:
     """All that lives from step to step: named volumes and scalars. The engine commits exactly this.
 
-    "x" is the reconstruction in the run's unit; `step` counts the steps done.
+    "x" is the reconstruction in the run's unit; `step` counts the steps done. `filled` names volumes that are still
+    being written: only their slices [0, n) count, and n grows by whole chunks.
     """
 
     step: int
     volumes: Mapping[str, Volume]
     scalars: Mapping[str, float] = field(default_factory=dict)
+    filled: Mapping[str, int] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Volume:
         return self.volumes[name]
@@ -128,7 +132,9 @@ def least_squares(measurement: Measurement, weights: Literal["noise", "none"]) -
     m = measurement
     A = StreamedOperator(projector(m.volume, m.scan, m.backend), m.space, m.unit_per_mm)
     root = _root_weights(m, weights)
-    A, norm = StreamedOperator(A.operator, m.space, A.scale, root).normalised()
+    A = replace(A, root_weights=root)
+    norm = m.known["norm"] if "norm" in m.known else m.known.setdefault("norm", A.norm())
+    A = replace(A, scale=A.scale / norm if norm else A.scale)
     if norm == 0.0:
         raise ConfigError(
             "no ray of the scan meets the volume: the projector is zero. Check the grid's centre and size."

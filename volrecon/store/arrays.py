@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -25,8 +25,13 @@ def create_array(
     chunks: tuple[int, ...],
     dimension_names: tuple[str, ...],
     compressed: bool = True,
+    separator: Literal["/", "."] = "/",
 ) -> zarr.Array:
-    """A float32 array whose missing chunks read as NaN, so that air is always stored."""
+    """A float32 array whose missing chunks read as NaN, so that air is always stored.
+
+    Args:
+        separator: between the numbers of a chunk's key: "/" makes folders, "." puts all chunks into one.
+    """
     if int(np.prod(chunks, dtype=object)) * 4 > LARGEST_CHUNK:
         raise ResourceError(f"a chunk of {chunks} values exceeds 1 GiB; one slice must stay below that")
     return group.create_array(
@@ -37,6 +42,7 @@ def create_array(
         fill_value=float("nan"),
         compressors=[ZstdCodec(level=1), Crc32cCodec()] if compressed else [Crc32cCodec()],
         dimension_names=dimension_names,
+        chunk_key_encoding={"name": "default", "separator": separator},
         # A chunk that is all NaN (a masked detector row) is data too: left out, it would count as missing.
         config={"write_empty_chunks": True},
     )
@@ -98,8 +104,12 @@ class StoredArray(Readable):
 
     def __getitem__(self, key: slice) -> np.ndarray:
         start, stop, _ = key.indices(self.shape[0])
+        block = np.empty((stop - start, *self.shape[1:]), np.float32)
         try:
-            block = np.asarray(self.array[start:stop])
+            # One chunk after the other: zarr would decode many at a time, each in memory of its own.
+            for first in range(start - start % self._chunks[0], stop, self._chunks[0]):
+                low, high = max(first, start), min(first + self._chunks[0], stop)
+                block[low - start : high - start] = self.array[low:high]
         except MemoryError:
             raise
         except Exception as error:  # every codec fails in its own way

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from volrecon.errors import ConfigError, ResourceError
+from volrecon.store.durable import sync_folder, sync_tree
 from volrecon.swap import put_back, swapped
 
 LARGEST_METADATA = 64 * 2**20
@@ -45,6 +46,8 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
         check_free(path, overwrite)
         with swapped(path) as folder:
             yield folder
+            sync_tree(folder)
+        sync_folder(path.parent)
     except OSError as error:
         raise ResourceError(f"cannot write {path}: {error}. Nothing that stood there was changed.") from error
 

@@ -13,6 +13,7 @@ from volrecon.errors import ConfigError, DataError, IntegrityError
 from volrecon.geometry import ScanGeometry, VolumeGeometry
 from volrecon.noise import Noise
 from volrecon.store.arrays import FORMAT_VERSION, StoredArray, create_array, our_attributes
+from volrecon.store.durable import sync_tree
 from volrecon.store.output import replacing
 from volrecon.volume import CHUNK_BYTES, CHUNK_SLICES, slice_bytes
 
@@ -101,6 +102,7 @@ def write_scan(
             raise DataError(
                 f"{masked} of {np.prod(shape, dtype=object)} pixels are masked; at most {MOST_MASKED:.0%} may be"
             )
+        sync_tree(folder)  # the values before the word that they are complete
         group.attrs["volrecon"] = {
             "kind": "scan",
             "format_version": FORMAT_VERSION,

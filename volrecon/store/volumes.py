@@ -12,8 +12,9 @@ import zarr
 from volrecon.errors import DataError, DivergedError, GeometryError, IntegrityError
 from volrecon.geometry import VolumeGeometry
 from volrecon.store.arrays import FORMAT_VERSION, StoredArray, create_array, our_attributes, read_metadata
+from volrecon.store.durable import sync_tree
 from volrecon.store.output import replacing
-from volrecon.volume import Readable, Space, chunk_height
+from volrecon.volume import Readable, chunk_height
 
 AXES = ("z", "y", "x")
 SMALLEST_LEVEL = 64  # the pyramid ends when no side is longer
@@ -39,7 +40,6 @@ def write_volume(
     path: Path,
     source: Readable,
     geometry: VolumeGeometry,
-    space: Space,
     attributes: dict[str, Any],
     unit_per_mm: float = 1.0,
     overwrite: bool = False,
@@ -55,7 +55,9 @@ def write_volume(
         group = zarr.create_group(folder)
         level = _create_level(group, "0", geometry.shape)
         digest = hashlib.sha256()
-        for start, stop in space.blocks(geometry.shape):
+        height = chunk_height(geometry.shape)
+        for start in range(0, geometry.shape[0], height):
+            stop = min(start + height, geometry.shape[0])
             block = source.read(start, stop).numpy() * np.float32(unit_per_mm)
             if not np.isfinite(block).all():
                 bad = np.argwhere(~np.isfinite(block))
@@ -63,8 +65,9 @@ def write_volume(
                     f"{len(bad)} voxels are not finite, first (z, y, x) {tuple(bad[0] + [start, 0, 0])}"
                 )
             level[start:stop] = block
-            digest.update(block.tobytes())
+            digest.update(block.data)
         shapes = _build_pyramid(group, level)
+        sync_tree(folder)  # the values before the word that they are complete
         group.attrs["ome"] = _multiscales(geometry, shapes)
         group.attrs["volrecon"] = {
             **attributes,

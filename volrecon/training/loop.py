@@ -3,9 +3,8 @@
 import contextlib
 import copy
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from torch import nn
 
 from volrecon.errors import DivergedError
 from volrecon.priors.denoiser import Conditions, Preconditioned, loss_weight, native_precision
+from volrecon.stopping import told_to_stop
 from volrecon.training import checkpoint
 from volrecon.training.batches import Batch, Draw, batches
 from volrecon.training.config import Training
@@ -111,7 +111,7 @@ class Loop:
         last = self.training.budget.steps or 2**31
         started, saved = time.monotonic() - 60 * self.minutes, time.monotonic()
         drawn = batches(self.draw, self.step, last, self.workers, self.ranks.rank)
-        with _told_to_stop() as told, contextlib.closing(drawn):
+        with told_to_stop() as told, contextlib.closing(drawn):
             for batch in drawn:
                 stop = bool(told) or (stop_after is not None and self.step >= stop_after)
                 if self.done >= 1 or self.ranks.any(stop):
@@ -228,25 +228,3 @@ class Meter:
         pairs = zip(self.sums.tolist(), self.counts.tolist(), edges, edges[1:], strict=False)
         by_band = {f"{low}..{high}": total / count for total, count, low, high in pairs if count}
         return float(self.sums.sum() / self.counts.sum()), by_band
-
-
-@contextlib.contextmanager
-def _told_to_stop() -> Iterator[list[int]]:
-    """A list that fills when SIGTERM or SIGINT arrives; a second one takes its usual course."""
-    told: list[int] = []
-    kinds = (signal.SIGTERM, signal.SIGINT)
-
-    def note(number: int, frame: Any) -> None:
-        told.append(number)
-        signal.signal(number, before[signal.Signals(number)])
-
-    try:
-        before = {kind: signal.signal(kind, note) for kind in kinds}
-    except ValueError:  # not the main thread: signals are somebody else's
-        yield told
-        return
-    try:
-        yield told
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
