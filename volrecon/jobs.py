@@ -9,12 +9,17 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator
 
+from volrecon.diffusion import Diffusion
 from volrecon.errors import ConfigError
 from volrecon.formats.scan_tables import Grid
 from volrecon.memory import parsed_size
 from volrecon.resources import resource
-from volrecon.solvers import METHODS, Method
+from volrecon.solvers import METHODS as SOLVERS
+from volrecon.solvers import Method
 from volrecon.strict_toml import Strict, key_paths, load_toml, validated
+
+METHODS: dict[str, type[Method]] = {**SOLVERS, "diffusion": Diffusion}
+"""Every algorithm a recipe may name."""
 
 RECIPE_NAME = re.compile(r"[a-z0-9][a-z0-9+._-]*")
 
@@ -107,21 +112,25 @@ def resolve_method(method: str | dict[str, Any], base: Path = Path()) -> Method:
     """A recipe's name, file or table as the algorithm with its numbers.
 
     Raises:
-        ConfigError: no such recipe or algorithm, or keys and numbers it does not take.
+        ConfigError: no such recipe, preset or algorithm, or keys and numbers it does not take.
     """
-    if isinstance(method, str):
-        return _algorithm(*_recipe(method, base))
-    table = dict(method)
-    if "recipe" not in table:
-        return _algorithm(Path("method"), table)
-    path, recipe = _recipe(str(table.pop("recipe")), base)
-    return _algorithm(path, {**recipe, **table})
+    table = {"recipe": method} if isinstance(method, str) else dict(method)
+    path = Path("method")
+    if "recipe" in table:
+        path, recipe = _recipe(str(table.pop("recipe")), base)
+        table = _merged(_with_preset(path, recipe, table.pop("preset", None)), table)
+    if isinstance(table.get("prior"), str) and not table["prior"].startswith("builtin:"):
+        table["prior"] = str(base / table["prior"])
+    return _algorithm(path, table)
 
 
-def describe(method: Method) -> dict[str, Any]:
-    """A method as the table that resolves to it."""
+def describe(method: Method, paths: bool = True) -> dict[str, Any]:
+    """A method as the table that resolves to it; without paths, files are named only."""
     name = next(name for name, kind in METHODS.items() if type(method) is kind)
-    return {"algorithm": name, **method.model_dump()}
+    table = {"algorithm": name, **method.model_dump(exclude_none=True)}
+    if not paths and "prior" in table:
+        table["prior"] = Path(table["prior"]).name
+    return table
 
 
 def recipe_names() -> list[str]:
@@ -136,6 +145,29 @@ def _recipe(name: str, base: Path) -> tuple[Path, dict[str, Any]]:
         raise ConfigError(f"method {name!r:.80} is unknown; choose one of {', '.join(recipe_names())} or a .toml file")
     path = resource(f"configs/methods/{name}.toml")
     return path, load_toml(path)
+
+
+def _with_preset(path: Path, recipe: dict[str, Any], name: Any) -> dict[str, Any]:
+    """A recipe with the numbers of one of its presets, by default the first."""
+    presets = recipe.pop("presets", {})
+    if name is None and not presets:
+        return recipe
+    name = next(iter(presets)) if name is None else name
+    if not isinstance(presets, dict) or name not in presets:
+        raise ConfigError(f"{path}: preset {name!r:.80} is unknown; choose one of {', '.join(presets) or '(none)'}")
+    return _merged(recipe, presets[name])
+
+
+def _merged(table: Any, changes: dict[str, Any]) -> dict[str, Any]:
+    """A table with changes, key by key in tables within; one of another `kind` is replaced whole."""
+    merged = dict(table)
+    for key, value in changes.items():
+        old = merged.get(key)
+        same = (
+            isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind")
+        )
+        merged[key] = _merged(old, value) if same else value
+    return merged
 
 
 def _algorithm(path: Path, table: dict[str, Any]) -> Method:

@@ -1,9 +1,11 @@
 """What memory the process has, uses and may use."""
 
+import contextlib
 import ctypes
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 
@@ -15,10 +17,14 @@ UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "m
 SHARE = 0.7
 """Of what is free, the part that a run takes when nothing is said."""
 
-CGROUPS = [
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
-]
+CGROUPS = {
+    "": ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""By controller as /proc/self/cgroup names it (version 2 has no name): the folder, and the files and the line in
+memory.stat that tell the limit, what is used, and how much of that is files nobody waits for."""
+
+MEMINFO, OWN_CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 OWN_PAGES = 2**20
@@ -52,15 +58,37 @@ def shown_size(count: float) -> str:
 def free_memory() -> int:
     """Bytes that this process may still take: what its cgroup leaves of what the machine has."""
     try:
-        available = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+        available = _kilobytes(MEMINFO, "MemAvailable")
     except OSError:
         available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for limit, usage in CGROUPS:
-        try:
-            available = min(available, int(Path(limit).read_text()) - int(Path(usage).read_text()))
-        except (OSError, ValueError):  # no such cgroup, or "max"
-            continue
-    return max(available, 0)
+    return max(min([available, *_left_by_cgroups()]), 0)
+
+
+def _left_by_cgroups() -> Iterator[int]:
+    """Bytes left by every cgroup that this process is in and that has a limit, parents included."""
+    try:
+        lines = OWN_CGROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        for controller in controllers.split(","):
+            if controller not in CGROUPS:
+                continue
+            root, limit, usage, files = CGROUPS[controller]
+            # In a container the place may be the host's: then only the root is there.
+            for folder in (Path(place), *Path(place).parents):
+                yield from _left(Path(root + str(folder)), limit, usage, files)
+
+
+def _left(cgroup: Path, limit: str, usage: str, files: str) -> Iterator[int]:
+    try:
+        most, used = (int((cgroup / name).read_text()) for name in (limit, usage))
+        stat = (cgroup / "memory.stat").read_text()
+    except (OSError, ValueError):  # no such cgroup, or "max"
+        return
+    given_back = re.search(rf"^{files} (\d+)", stat, re.MULTILINE)
+    yield most - used + (int(given_back[1]) if given_back else 0)
 
 
 def resident() -> int:
@@ -73,6 +101,8 @@ def resident() -> int:
 
 def peak_resident() -> int:
     """The most bytes of this process that were in memory at once since it began."""
+    with contextlib.suppress(OSError):  # getrusage would tell the peak of the process that started this one, if larger
+        return _kilobytes(Path("/proc/self/status"), "VmHWM")
     most = getrusage(RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

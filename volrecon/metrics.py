@@ -10,8 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from volrecon.errors import ConfigError, DataError
 
-SLAB_SLICES = 16
-"""Slices read at once: the height of a stored chunk."""
+SLAB_BYTES = 16 * 2**20
+"""Of a volume that is read at once, unless a single slice has more."""
 
 WINDOW_SIGMA, WINDOW_RADIUS = 1.5, 5
 """The 11-tap Gaussian window of SSIM."""
@@ -158,8 +158,9 @@ def gather_planes(volume: VolumeLike, rows: np.ndarray, columns: np.ndarray) -> 
     depth, height, width = volume.shape
     coronal = np.empty((len(rows), depth, width), np.float32)
     sagittal = np.empty((len(columns), depth, height), np.float32)
-    for start in range(0, depth, SLAB_SLICES):
-        stop = min(start + SLAB_SLICES, depth)
+    step = _slices_at_once(volume.shape)
+    for start in range(0, depth, step):
+        stop = min(start + step, depth)
         slab = np.asarray(volume[start:stop])
         coronal[:, start:stop] = slab[:, rows].swapaxes(0, 1)
         sagittal[:, start:stop] = np.moveaxis(slab[:, :, columns], 2, 0)
@@ -178,10 +179,15 @@ def _check(reference: VolumeLike, volume: VolumeLike, data_range: float) -> None
 
 def _slices(reference: VolumeLike, volume: VolumeLike) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """(k, reference[k], volume[k]), read a slab at a time."""
-    for start in range(0, reference.shape[0], SLAB_SLICES):
-        slabs = (np.asarray(source[start : start + SLAB_SLICES]) for source in (reference, volume))
+    step = _slices_at_once(reference.shape)
+    for start in range(0, reference.shape[0], step):
+        slabs = (np.asarray(source[start : start + step]) for source in (reference, volume))
         for k, (first, second) in enumerate(zip(*slabs, strict=True), start):
             yield k, first, second
+
+
+def _slices_at_once(shape: tuple[int, ...]) -> int:
+    return max(1, SLAB_BYTES // max(4 * math.prod(shape[1:]), 1))
 
 
 def _difference(reference: np.ndarray, volume: np.ndarray, k: int) -> np.ndarray:

@@ -164,7 +164,7 @@ def _plan(measurement: Measurement, low: Rehearsal, high: Rehearsal, tier: Tier,
     for a, b in zip(low.passes, high.passes, strict=True):
         height = space.height(a.shape)
         memory = _at(height, a, a.work, b, b.work) + (max(a.held, b.held) if held else 0)
-        blocks = -(-a.shape[0] // height)
+        blocks = a.count or -(-a.shape[0] // height)
         seconds = blocks * max(_at(height, a, a.seconds, b, b.seconds), a.seconds)
         phase = phases[a.phase]
         phase[0] = max(phase[0], memory)

@@ -7,15 +7,16 @@ is counted, at two block heights; between the two all is linear, so that any oth
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 import tracemalloc
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -25,6 +26,8 @@ from volrecon.store.scratch import UNWRITTEN
 from volrecon.volume import CHUNK_BYTES, Readable, Space, Volume, slice_bytes
 
 BLOCKS = 3
+
+Batch = TypeVar("Batch")
 
 
 @dataclass
@@ -39,12 +42,14 @@ class Pass:
         work: most bytes alive besides the volumes: blocks and temporaries.
         moved: bytes read from and written to volumes, for one block.
         seconds: for one block.
+        count: batches of tiles in the pass; None where it goes block by block.
     """
 
     phase: str
     shape: tuple[int, ...]
     height: int
     held: int
+    count: int | None = None
     work: int = 0
     moved: int = 0
     seconds: float = 0.0
@@ -91,16 +96,18 @@ class _Counter(TorchFunctionMode):
         super().__init__()
         self.alive = self.most = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._ignoring = False
+        self._ignoring = self._traced = False
 
     def __enter__(self) -> _Counter:
+        self._traced = tracemalloc.is_tracing()
         tracemalloc.start()
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)  # type: ignore[no-untyped-call]
-        tracemalloc.stop()
+        if not self._traced:
+            tracemalloc.stop()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
@@ -163,11 +170,19 @@ class _HollowSpace(Space):
         count = min(BLOCKS, -(-shape[0] // height))
         first = (shape[0] - count * height) // 2  # in the middle, where there are neighbours
         first = max(first, 0)
-        one = Pass(self.phase, tuple(shape), height, self.held)
+        starts = range(first, min(first + count * height, shape[0]), height)
+        blocks = ((start, min(start + height, shape[0])) for start in starts)
+        yield from self._noted(Pass(self.phase, tuple(shape), height, self.held), blocks, count)
+
+    def tiles(self, shape: tuple[int, ...], batches: Iterable[Batch], count: int) -> Iterator[Batch]:
+        one = Pass(self.phase, tuple(shape), self.height(shape), self.held, count)
+        yield from self._noted(one, itertools.islice(batches, BLOCKS), min(BLOCKS, count))
+
+    def _noted(self, one: Pass, items: Iterable[Batch], count: int) -> Iterator[Batch]:
+        """The items of a pass, while what they take is counted."""
         self.passes.append(one)
         started, level = time.perf_counter(), self.counter.begin()
-        for start in range(first, min(first + count * height, shape[0]), height):
-            yield start, min(start + height, shape[0])
+        yield from items
         one.seconds = (time.perf_counter() - started) / count
         one.work = self.counter.highest() - level
         one.moved //= count
@@ -212,6 +227,8 @@ class _HollowVolume(Volume):
         self.space.moving(block.numel() * 4)
         if self.space.on_disk:
             self.space.unwritten.append(block)
+            while len(self.space.unwritten) < UNWRITTEN:  # as many blocks on as it takes with a slow disk
+                self.space.unwritten.append(block.clone())
 
     def add(self, start: int, block: torch.Tensor) -> None:
         if self.space.on_disk:

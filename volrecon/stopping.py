@@ -10,32 +10,39 @@ from typing import Any
 def told_to_stop(grace: float | None = None) -> Iterator[list[int]]:
     """A list that fills when SIGTERM or SIGINT arrives; a second one takes its usual course.
 
+    A signal that the process was started to ignore (a shell starts what runs in the background so) stays ignored.
+
     Args:
         grace: seconds after the first within which the caller must have left, or a KeyboardInterrupt makes it leave.
     """
     told: list[int] = []
-    kinds = (signal.SIGTERM, signal.SIGINT)
+    before: dict[int, Any] = {}
 
     def note(number: int, frame: Any) -> None:
         told.append(number)
-        signal.signal(number, before[signal.Signals(number)])
+        _restore(before)
         if grace is not None:
+            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, out_of_grace)
             signal.setitimer(signal.ITIMER_REAL, grace)
 
     def out_of_grace(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
     try:
-        before = {kind: signal.signal(kind, note) for kind in kinds}
-        alarm = signal.signal(signal.SIGALRM, out_of_grace) if grace is not None else None
+        for kind in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(kind) is not signal.SIG_IGN:
+                before[kind] = signal.signal(kind, note)
     except ValueError:  # not the main thread: signals are somebody else's
-        yield told
-        return
+        pass
     try:
         yield told
     finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
-        if grace is not None:
+        if told and grace is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, alarm)
+        _restore(before)
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for kind, handler in handlers.items():
+        # None: it was not set from Python and cannot be put back.
+        signal.signal(kind, signal.SIG_DFL if handler is None else handler)

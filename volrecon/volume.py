@@ -130,6 +130,10 @@ class Space(ABC):
         for start in range(0, shape[0], height):
             yield start, min(start + height, shape[0])
 
+    def tiles(self, shape: tuple[int, ...], batches: Iterable[Begun], count: int) -> Iterator[Begun]:
+        """Batches of tiles of an array, `count` of them, one after the other."""
+        yield from batches
+
 
 CHUNK_SLICES = 16
 CHUNK_BYTES = 8 * 2**20

@@ -16,7 +16,6 @@ def test_it_finds_the_least_squares_solution(noise):
     method = CGLS(iterations=60)
     problem = method.prepare(measurement(projections(noise=noise)))
     A, b = dense(problem)
-    assert np.linalg.norm(A, 2) == pytest.approx(1.0, rel=1e-3)
     expected, *_ = np.linalg.lstsq(A, b)
     np.testing.assert_allclose(solved(method, problem)[0].ravel(), expected, atol=2e-3)
 
@@ -31,7 +30,6 @@ def test_the_weights_are_those_of_the_noise():
     factor = np.linalg.norm(weighted) / np.linalg.norm(root[:, None] * A)
     np.testing.assert_allclose(weighted, factor * root[:, None] * A, atol=1e-5)
     np.testing.assert_allclose(data, factor * root * b, atol=1e-5)
-    assert np.linalg.norm(weighted, 2) == pytest.approx(1.0, rel=1e-3)
     assert root.max() > 2 * root.min()
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from held import HeldSpace, cost, counted
 from tiny import GRID, SCAN, dense, measurement, projections, solved, truth
 
 from volrecon.geometry import VolumeGeometry
 from volrecon.solvers import Measurement
-from volrecon.solvers.sirt import SIRT
+from volrecon.solvers.sirt import SIRT, inverse_sums, sirt_step
 from volrecon.volume import RamSpace, RamVolume
 
 
@@ -38,6 +39,26 @@ def test_nonnegative_is_a_projection_of_every_step():
     got = solved(method, problem)[0].ravel()
     np.testing.assert_allclose(got, x, atol=1e-5)
     assert (got == 0).any()
+
+
+def test_a_single_step_as_a_data_step():
+    """From any x, which is left as it is; what it holds and costs."""
+    space = HeldSpace()
+    problem = counted(SIRT().prepare(measurement(projections(noise=0.1))), space)
+    R, C = inverse_sums(problem.A)
+    assert (cost(problem), space.alive) == ((1, 1), [R, C])
+    x = RamVolume(torch.rand(GRID.shape))
+    before, space.peak = x.tensor.clone(), {}
+    step = sirt_step(problem, x, R, C, 0.7)
+    assert cost(problem) == (2, 2)
+    assert space.alive == [R, C, step.x]
+    assert space.peak == {GRID.shape: 2, tuple(problem.y.shape): 2}
+    assert torch.equal(x.tensor, before)
+    A, b = dense(SIRT().prepare(measurement(projections(noise=0.1))))
+    flat = before.numpy().ravel()
+    expected = flat + 0.7 * inverted(A.sum(axis=0)) * (A.T @ (inverted(A.sum(axis=1)) * (b - A @ flat)))
+    np.testing.assert_allclose(step.x.tensor.numpy().ravel(), expected, atol=1e-5)
+    assert step.squared_residual == pytest.approx(np.sum((b - A @ flat) ** 2), rel=1e-5)
 
 
 def test_it_converges_to_the_object_of_exact_data():

@@ -44,6 +44,10 @@ def chambolle_pock(matrices, lam: float, nonnegative: bool, steps: int = 5000) -
     return x.reshape(GRID.shape)
 
 
+def test_the_operator_has_norm_1(matrices):
+    assert np.linalg.norm(matrices[0], 2) == pytest.approx(1.0, rel=1e-3)
+
+
 @pytest.mark.parametrize("nonnegative", [False, True])
 def test_an_independent_solver_agrees(problem, matrices, nonnegative):
     x, _ = solved(TV(lam=LAM, nonnegative=nonnegative, **SPEED), problem)

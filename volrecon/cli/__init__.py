@@ -4,7 +4,7 @@ import sys
 import warnings
 from typing import Any
 
-from volrecon.errors import VolreconError
+from volrecon.errors import ResourceError, VolreconError
 
 
 def main() -> None:
@@ -20,6 +20,9 @@ def main() -> None:
         # Names out of files may hold what a terminal would obey.
         print("volrecon: " + "\n".join(map(printable, str(error).splitlines())), file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"volrecon: {printable(str(error))}", file=sys.stderr)
+        sys.exit(ResourceError.exit_code)
     except KeyboardInterrupt:
         print("volrecon: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -33,7 +33,8 @@ class Checked:
     def resolved(self) -> dict[str, Any]:
         """The job with every default written out, without paths: what a volume remembers."""
         return {
-            "method": describe(self.method),
+            "method": describe(self.method, paths=False),
+            "inputs": self.method.inputs(),
             "unit_per_mm": self.unit_per_mm,
             "grid": self.grid.to_dict(),
             "backend": self.job.compute.backend,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,13 +13,19 @@ from typing import Any
 
 import tomli_w
 
-from volrecon.errors import ConfigError, IntegrityError, ResourceError
-from volrecon.store.durable import replace_json, replace_text
+from volrecon.errors import ConfigError, IntegrityError, ResourceError, VolreconError
+from volrecon.store import open_volume
+from volrecon.store.durable import read_sealed, replace_sealed, replace_text, sync_folder, writing
+from volrecon.store.output import check_free
+from volrecon.swap import put_back
 
 JOB_FILE = "job.toml"
 JOB_MARK = "# volrecon: the resolved job of this run\n"
 UNFINISHED = "unfinished.json"
+STATE = "state"
 LOG, LOCK, VOLUME = "log.jsonl", ".lock", "volume.zarr"
+FIRST_FILES = re.compile(r"\.+lock(\.\d+)?|\.(unfinished\.json|job\.toml)\.partial")
+"""What a process may leave that was killed before its run began."""
 
 
 @dataclass(frozen=True)
@@ -32,63 +39,80 @@ class RunDirectory:
     path: Path
 
     @classmethod
-    def claimed(cls, path: Path, overwrite: bool) -> RunDirectory:
-        """Make a run directory, or take one of ours that has no finished volume.
+    def claimed(cls, path: Path) -> RunDirectory:
+        """Make a run directory, or take one of ours.
 
         Raises:
-            ConfigError: it is somebody else's, or holds a finished volume and `overwrite` is not given.
-            ResourceError: it cannot be written into.
+            ConfigError: it is somebody else's.
+            ResourceError: it cannot be made or read.
         """
         if "\0" in str(path):
             raise ConfigError("the run directory's name contains a NUL character")
-        if path.exists():
-            if not path.is_dir() or (any(path.iterdir()) and not _ours(path)):
-                raise ConfigError(f"{path} exists and is not a run directory of volrecon; choose another --out")
-            if (path / VOLUME).exists() and not overwrite:
-                raise ConfigError(
-                    f"{path} holds a finished volume; pass --overwrite to replace it, or choose another --out"
-                )
         try:
+            if path.exists() and not (path.is_dir() and _ours(path)):
+                raise ConfigError(f"{path} exists and is not a run directory of volrecon; choose another --out")
             path.mkdir(parents=True, exist_ok=True)
-            probe = path / ".writable"
-            probe.touch()
-            probe.unlink()
         except OSError as error:
             raise ResourceError(f"cannot write into the run directory {path}: {error}") from error
         return cls(path)
 
+    def check_output(self, overwrite: bool, restart: bool) -> bool:
+        """Whether the volume that stands here may be replaced: it is asked for, or it is the unfinished run's own.
+
+        Raises:
+            ConfigError: there is a finished volume, and neither.
+        """
+        volume = self.path / VOLUME
+        put_back(volume)
+        before = None if restart or overwrite else self.unfinished()
+        # Between the volume and the end of its run a kill leaves both.
+        own = before is not None and _digest(volume) not in (None, before["replaces"])
+        check_free(volume, overwrite or own)
+        return overwrite or own
+
     def state_folder(self, scratch: str | None) -> Path:
         """Where the state of a run in this directory lies: inside it, or in a folder of its own in `scratch`."""
         if scratch is None:
-            return self.path / "state"
+            return self.path / STATE
         own = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:12]
         return Path(scratch) / f"volrecon-{self.path.name}-{own}"
 
     def unfinished(self) -> dict[str, Any] | None:
-        """What `begin` wrote of a run that has not finished."""
+        """What is noted of a run that has not finished: `identity` and `how`, as in `begin`, and the volume's digest
+        that it `replaces`.
+
+        Raises:
+            IntegrityError: the note is damaged.
+        """
         path = self.path / UNFINISHED
         if not path.exists():
             return None
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return {key: content[key] for key in ("identity", "how", "state")}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise IntegrityError(
-                f"{path} is damaged ({error!r}); --restart begins the run anew and drops its state"
-            ) from error
+            return read_sealed(path)
+        except IntegrityError as error:
+            raise IntegrityError(f"{error}; --restart begins the run anew and drops its state") from error
 
-    def begin(self, identity: dict[str, Any], how: dict[str, Any], state: Path, job: dict[str, Any]) -> None:
-        """Note that a run begins.
+    def begin(self, identity: dict[str, Any], how: dict[str, Any], job: dict[str, Any]) -> None:
+        """Note that a run begins, with an empty folder for its state.
 
         Args:
-            identity: what the result depends on; see `check_same`.
+            identity: what the result depends on, see `check_same`, and the folder that is its `scratch`.
             how: what a resumed run must do alike, such as block sizes and threads.
-            state: folder of the state.
             job: the resolved job, as TOML tables.
         """
-        replace_json(self.path / UNFINISHED, {"identity": identity, "how": how, "state": str(state)})
+        state = self.state_folder(identity["scratch"])
+        with writing(state, 0):
+            if state.exists():  # of a run that was killed when its volume was there
+                shutil.rmtree(state)
+            state.mkdir(parents=True)
+            sync_folder(state.parent)
+        self.note({"identity": identity, "how": how, "replaces": _digest(self.path / VOLUME)})
         if not (self.path / VOLUME).exists():
             self._write_job(job)
+
+    def note(self, unfinished: dict[str, Any]) -> None:
+        """Replace what `unfinished` tells."""
+        replace_sealed(self.path / UNFINISHED, unfinished)
 
     def finish(self, job: dict[str, Any]) -> None:
         """Note that the volume is there."""
@@ -97,15 +121,13 @@ class RunDirectory:
 
     def forget(self) -> None:
         """Drop an unfinished run and its state; a finished volume stays."""
-        path = self.path / UNFINISHED
         try:
-            state = Path(json.loads(path.read_text(encoding="utf-8"))["state"])
-            if state.name == "state" or state.name.startswith("volrecon-"):
-                shutil.rmtree(state, ignore_errors=True)
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # it is not known where; what is in the usual place goes
-        shutil.rmtree(self.path / "state", ignore_errors=True)
-        path.unlink(missing_ok=True)
+            before = self.unfinished()
+        except IntegrityError:
+            before = None  # it is not known where its state is; what is in the usual place goes
+        for scratch in {None, before["identity"]["scratch"] if before else None}:
+            shutil.rmtree(self.state_folder(scratch), ignore_errors=True)
+        (self.path / UNFINISHED).unlink(missing_ok=True)
 
     def _write_job(self, job: dict[str, Any]) -> None:
         replace_text(self.path / JOB_FILE, JOB_MARK + tomli_w.dumps(job))
@@ -117,9 +139,10 @@ def check_same(before: dict[str, Any], now: dict[str, Any]) -> None:
     Raises:
         ConfigError: names every difference with both values.
     """
+    as_noted = json.loads(json.dumps(now))  # tuples are lists there
     different = [
         f"{name}: was {before_value!r:.120}, is {now_value!r:.120}"
-        for name, before_value, now_value in _differences(before, now, "")
+        for name, before_value, now_value in _differences(before, as_noted, "")
     ]
     if different:
         raise ConfigError(
@@ -141,4 +164,15 @@ def _ours(path: Path) -> bool:
     if (path / UNFINISHED).is_file():
         return True
     job = path / JOB_FILE
-    return job.is_file() and job.read_text(encoding="utf-8", errors="replace").startswith(JOB_MARK)
+    if job.is_file() and job.read_text(encoding="utf-8", errors="replace").startswith(JOB_MARK):
+        return True
+    rest = [inside for inside in path.iterdir() if not FIRST_FILES.fullmatch(inside.name)]
+    return all(inside.name == STATE and inside.is_dir() and not any(inside.iterdir()) for inside in rest)
+
+
+def _digest(volume: Path) -> str | None:
+    """What a volume says of its values; None where there is none, or it cannot be read."""
+    try:
+        return open_volume(volume).digest
+    except VolreconError:
+        return None

@@ -47,10 +47,12 @@ class Committer:
     def saved(self) -> Generation | None:
         found = self.generations.latest(self.space)
         if found:
-            self.space.block_bytes = found.about["block_bytes"]
+            self.space.block_bytes = min(self.space.block_bytes, found.about["block_bytes"])
         self.committed = found.step if found else 0
-        self.last = self.before = time.monotonic()
         return found
+
+    def begin(self) -> None:
+        self.last = self.before = time.monotonic()
 
     def keep(self, course: Course, known: dict[str, float]) -> None:
         now = time.monotonic()

@@ -22,7 +22,7 @@ from volrecon.engine.checking import Checked, warn_of_losses
 from volrecon.engine.directory import LOCK, LOG, VOLUME, RunDirectory, check_same
 from volrecon.engine.keeping import GRACE, Committer
 from volrecon.engine.solving import Callback, Progress, solve
-from volrecon.errors import ResourceError, StorageWarning
+from volrecon.errors import IntegrityError, ResourceError, StorageWarning
 from volrecon.geometry import VolumeGeometry, coverage, suggest_grid
 from volrecon.jobs import resolve_method
 from volrecon.memory import give_back_freed, parsed_size, peak_resident, shown_size
@@ -30,6 +30,7 @@ from volrecon.plan import KEPT, Plan, Tier, default_budget, make_plan
 from volrecon.solvers import Info, Measurement
 from volrecon.stopping import told_to_stop
 from volrecon.store import Generations, Scan, ZarrSpace, locked, open_scan, temporary_space, write_volume
+from volrecon.store.durable import writing
 from volrecon.volume import RamSpace, Space
 
 Log = Callable[..., None]
@@ -57,8 +58,10 @@ def run(
             the numbers diverge; it was told to stop (StoppedError).
     """
     begun = time.monotonic()
-    place = RunDirectory.claimed(checked.out, overwrite)
+    give_back_freed()
+    place = RunDirectory.claimed(checked.out)
     with locked(place.path / LOCK), told_to_stop(GRACE) as told:
+        overwrite = place.check_output(overwrite, restart)
         if restart:
             place.forget()
         how, state = _how(checked, place)
@@ -153,38 +156,56 @@ def space_of(plan_tier: Tier, block_bytes: int, parent: Path) -> Iterator[Space]
 def _how(checked: Checked, place: RunDirectory) -> tuple[dict[str, Any], Path]:
     """How an unfinished run was done, or how a new one will be; and the folder of its state.
 
+    With a budget below what it was planned for, an unfinished run goes on in smaller blocks, or on disk: its result is
+    then that of an undisturbed run up to rounding.
+
     Raises:
         ConfigError: the unfinished run is of another job.
         ResourceError: a new one fits neither memory nor disk.
     """
     compute, identity = checked.job.compute, _identity(checked)
+    state = place.state_folder(identity["scratch"])
     before = place.unfinished()
     if before is not None:
         check_same(before["identity"], identity)
         _warn_of_versions(before["how"]["versions"])
-        return before["how"], Path(before["state"])
-    plan = planned(checked)
-    state = place.state_folder(compute.scratch)
-    _check_disk(plan, place.path, state)
-    how = {
-        "tier": plan.tier,
-        "block_bytes": plan.block_bytes,
-        "threads": compute.threads or torch.get_num_threads(),
-        "versions": _versions(),
-        "planned_memory": plan.memory,
-        "baseline_memory": plan.baseline,
-    }
-    place.begin(identity, how, state, checked.toml)
+        if not state.is_dir():
+            raise IntegrityError(
+                f"the state of the unfinished run is not in {state}: it was moved or removed, or its disk is not "
+                f"mounted. Put it back to go on, or give --restart to compute it anew."
+            )
+        how = before["how"]
+        if compute.memory and parsed_size(compute.memory) < how["planned_memory"]:
+            how = {**how, **_within_budget(checked, place, state)}
+            place.note({**before, "how": how})
+        return how, state
+    threads = compute.threads or torch.get_num_threads()
+    how = {"threads": threads, "versions": _versions(), **_within_budget(checked, place, state)}
+    place.begin(identity, how, checked.toml)
     return how, state
 
 
+def _within_budget(checked: Checked, place: RunDirectory, state: Path) -> dict[str, Any]:
+    """The part of how a run is done that its plan says."""
+    plan = planned(checked)
+    _check_disk(plan, place.path, state)
+    return {
+        "tier": plan.tier,
+        "block_bytes": plan.block_bytes,
+        "planned_memory": plan.memory,
+        "planned_seconds": round(plan.seconds, 1),
+        "baseline_memory": plan.baseline,
+    }
+
+
 def _identity(checked: Checked) -> dict[str, Any]:
-    """All that the result depends on."""
+    """All that the result depends on, and where the state of an unfinished run is."""
+    scratch = checked.job.compute.scratch
     return {
         "job": checked.resolved,
         "geometry_fingerprint": checked.scan.geometry.fingerprint,
         "scan_digest": checked.scan.digest,
-        "scratch": checked.job.compute.scratch,
+        "scratch": None if scratch is None else str(Path(scratch).resolve()),
     }
 
 
@@ -233,11 +254,14 @@ def _set_threads(count: int) -> None:
 @contextmanager
 def _logging(path: Path) -> Iterator[Log]:
     """A function that appends a line to a log."""
-    with path.open("a", encoding="utf-8") as file:
+    with writing(path, 0):
+        file = path.open("ab", buffering=0)  # what a full disk refuses must not be tried again when it is closed
+    with file:
 
         def log(**entry: Any) -> None:
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
+            line = (json.dumps(entry) + "\n").encode()
+            with writing(path, len(line)):
+                file.write(line)
 
         yield log
 

@@ -75,6 +75,9 @@ class Keeper(Protocol):
     def saved(self) -> Generation | None:
         """What an earlier process kept."""
 
+    def begin(self) -> None:
+        """Called before the first step."""
+
     def keep(self, course: Course, known: dict[str, float]) -> None:
         """Called after every step; may raise what ends the run here."""
 
@@ -98,6 +101,8 @@ def solve(
     del saved
     since = course.state.step
     steps = method.steps(problem)
+    if keeper:
+        keeper.begin()
     while course.state.step < steps and not (course.state.step and method.finished(course.info)):
         course = _next(method, m, problem, course)
         if callback:

@@ -12,6 +12,7 @@ from volrecon.volume import Slab, slice_dots, sweep
 class CGLS(Iterative):
     """min ||y - Ax||^2 from x = 0; stopping early is the regularisation. Needs a matched pair."""
 
+    scale_free = True
     iterations: Annotated[int, Field(ge=1)] = 20
 
     def init(self, problem: LeastSquares) -> State:

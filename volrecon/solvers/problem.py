@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ import torch
 from pydantic import Field
 
 from volrecon.errors import ConfigError
-from volrecon.geometry import ScanGeometry, VolumeGeometry
+from volrecon.geometry import ScanGeometry, VolumeGeometry, coverage
 from volrecon.noise import Noise
 from volrecon.projectors import projector
 from volrecon.projectors.streamed import StreamedOperator
@@ -62,11 +63,13 @@ class State:
 class Info:
     """What a step tells: `residual` is ||y - Ax|| / ||y|| in the weighted norm, `change` ||x' - x|| / ||x'||.
 
-    SIRT tells the residual of the x it started from: that of the new one would cost another projection.
+    SIRT tells the residual of the x it started from: that of the new one would cost another projection. `sigma` is the
+    noise level a diffusion method was at.
     """
 
     residual: float | None = None
     change: float | None = None
+    sigma: float | None = None
 
 
 Problem = TypeVar("Problem")
@@ -99,6 +102,10 @@ class Method(Strict, ABC, Generic[Problem]):
     def steps(self, problem: Problem) -> int:
         """How many steps there are at most."""
 
+    def inputs(self) -> dict[str, str]:
+        """sha256 of every file besides the scan that the result depends on, by what it is."""
+        return {}
+
     def finished(self, info: Info) -> bool:
         """Whether the method has converged before its last step."""
         return False
@@ -107,6 +114,8 @@ class Method(Strict, ABC, Generic[Problem]):
 @dataclass(frozen=True)
 class LeastSquares:
     """min ||y - Ax||^2 with A of norm 1 in the run's unit: every weight of a recipe is scale-free.
+
+    Methods without weights may leave the norm out (`least_squares`).
 
     Attributes:
         A: sqrt(W) A unit / norm.
@@ -123,22 +132,25 @@ class LeastSquares:
         return (max(squared_residual, 0.0) / self.squared_norm) ** 0.5 if self.squared_norm else 0.0
 
 
-def least_squares(measurement: Measurement, weights: Literal["noise", "none"]) -> LeastSquares:
+def least_squares(
+    measurement: Measurement, weights: Literal["noise", "none"], norm: float | None = None
+) -> LeastSquares:
     """The weighted, normalised problem of a measurement; masked pixels weigh nothing.
+
+    Args:
+        norm: to divide by instead of the operator's, which takes eight projections and backprojections to find.
 
     Raises:
         ConfigError: the projector cannot serve the geometry, or no ray meets the volume.
     """
     m = measurement
+    coverage(m.volume, m.scan)
     A = StreamedOperator(projector(m.volume, m.scan, m.backend), m.space, m.unit_per_mm)
     root = _root_weights(m, weights)
     A = replace(A, root_weights=root)
-    norm = m.known["norm"] if "norm" in m.known else m.known.setdefault("norm", A.norm())
-    A = replace(A, scale=A.scale / norm if norm else A.scale)
-    if norm == 0.0:
-        raise ConfigError(
-            "no ray of the scan meets the volume: the projector is zero. Check the grid's centre and size."
-        )
+    if norm is None:
+        norm = m.known["norm"] if "norm" in m.known else m.known.setdefault("norm", A.norm())
+    A = replace(A, scale=A.scale / norm)
     y = m.space.empty(m.scan.shape)
 
     def weigh(slab: Slab, block: torch.Tensor, *w: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
@@ -157,6 +169,8 @@ def _root_weights(m: Measurement, weights: Literal["noise", "none"]) -> Volume |
         return [], [torch.isnan(block).flatten(1).sum(1).double().numpy()]
 
     (masked,) = sweep(m.space, count, [m.projections])
+    if masked == math.prod(m.scan.shape):
+        raise ConfigError(f"all {masked:.0f} pixels of the projections are masked; no ray is left to fit")
     if not masked and (weights == "none" or m.noise.kind != "poisson"):
         return None
     root = m.space.empty(m.scan.shape)
@@ -177,9 +191,11 @@ class Iterative(Method[LeastSquares]):
         iterations: steps at most.
         weights: "noise" weighs each ray by its variance where the scan knows its noise; "none" weighs all alike.
         tolerance: stop when ||x' - x|| / ||x'|| falls below it; 0 runs all iterations.
+        scale_free: whether the iterates are the same for any multiple of A, so that its norm need not be known.
     """
 
     kind = "iterative"
+    scale_free: ClassVar[bool] = False
     iterations: int
     weights: Literal["noise", "none"] = "noise"
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -188,10 +204,14 @@ class Iterative(Method[LeastSquares]):
         projector(volume, scan, backend)
 
     def prepare(self, measurement: Measurement) -> LeastSquares:
-        return least_squares(measurement, self.weights)
+        return least_squares(measurement, self.weights, norm=1.0 if self.scale_free else None)
 
     def steps(self, problem: LeastSquares) -> int:
         return self.iterations
+
+    def inputs(self) -> dict[str, str]:
+        """sha256 of every file besides the scan that the result depends on, by what it is."""
+        return {}
 
     def finished(self, info: Info) -> bool:
         return info.change is not None and info.change < self.tolerance

@@ -1,10 +1,12 @@
 """SIRT: simultaneous iterative reconstruction (Gilbert 1972; as in Gregor and Benson, IEEE TMI 27(7), 2008)."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import torch
 from pydantic import Field
 
+from volrecon.projectors.streamed import StreamedOperator
 from volrecon.solvers.problem import Info, Iterative, LeastSquares, State
 from volrecon.volume import Slab, Space, Volume, slice_dots, sweep
 
@@ -17,44 +19,75 @@ class SIRT(Iterative):
         nonnegative: project onto x >= 0 after every step.
     """
 
+    scale_free = True
     iterations: Annotated[int, Field(ge=1)] = 100
     relaxation: Annotated[float, Field(gt=0, lt=2)] = 1.0
     nonnegative: bool = True
 
     def init(self, problem: LeastSquares) -> State:
-        space, A = problem.space, problem.A
-        ones = space.full(A.domain_shape, 1.0)
-        R = A(ones)
-        ones.release()
-        _invert(space, R)
-        ones = space.full(A.range_shape, 1.0)
-        C = space.of(A.T(ones))
-        ones.release()
-        _invert(space, C)
-        return State(0, {"x": space.zeros(A.domain_shape), "R": R, "C": C})
+        R, C = inverse_sums(problem.A)
+        return State(0, {"x": problem.space.zeros(problem.A.domain_shape), "R": R, "C": C})
 
     def step(self, problem: LeastSquares, state: State) -> tuple[State, Info]:
-        space, A = problem.space, problem.A
-        projected = A(state["x"])
-        weighted = space.empty(A.range_shape)
+        step = sirt_step(problem, state["x"], state["R"], state["C"], self.relaxation, self.nonnegative)
+        info = Info(problem.relative(step.squared_residual), step.change)
+        return State(state.step + 1, {**state.volumes, "x": step.x}), info
 
-        def residual(slab: Slab, y: torch.Tensor, Ax: torch.Tensor, R: torch.Tensor) -> tuple[list, list]:
-            r = y - Ax
-            return [R * r], [slice_dots(r, r)]
 
-        (squared,) = sweep(space, residual, [problem.y, projected, state["R"]], [weighted])
-        x_next = space.empty(A.domain_shape)
+@dataclass(frozen=True)
+class Step:
+    """After a step of SIRT.
 
-        def update(slab: Slab, x: torch.Tensor, C: torch.Tensor, back: torch.Tensor) -> tuple[list, list]:
-            new = x + self.relaxation * C * back
-            new = new.clamp_(min=0) if self.nonnegative else new
-            return [new], [slice_dots(new - x, new - x), slice_dots(new, new)]
+    Attributes:
+        x: a new volume (z, y, x).
+        squared_residual: ||y - Ax||^2 of the x it started from.
+        change: ||x' - x|| / ||x'||.
+    """
 
-        change, size = sweep(space, update, [state["x"], state["C"], A.T(weighted)], [x_next])
-        projected.release()
-        weighted.release()
-        info = Info(problem.relative(squared), (change / size) ** 0.5 if size else 0.0)
-        return State(state.step + 1, {**state.volumes, "x": x_next}), info
+    x: Volume
+    squared_residual: float
+    change: float
+
+
+def inverse_sums(A: StreamedOperator) -> tuple[Volume, Volume]:
+    """R = 1/A1 (v, angle, u) and C = 1/A'1 (z, y, x), 0 where the sums vanish; one projection, one backprojection."""
+    space = A.space
+    ones = space.full(A.domain_shape, 1.0)
+    R = A(ones)
+    ones.release()
+    _invert(space, R)
+    ones = space.full(A.range_shape, 1.0)
+    C = space.of(A.T(ones))
+    ones.release()
+    _invert(space, C)
+    return R, C
+
+
+def sirt_step(
+    problem: LeastSquares, x: Volume, R: Volume, C: Volume, relaxation: float, nonnegative: bool = False
+) -> Step:
+    """x + w C A'R (y - Ax), with `inverse_sums`; a Kaczmarz step with all rays at once. x is left as it is.
+
+    One projection, one backprojection. Volumes held besides x and C: the new x; projections besides y and R: one set.
+    """
+    space, A = problem.space, problem.A
+    r = A(x)
+
+    def residual(slab: Slab, y: torch.Tensor, Ax: torch.Tensor, R: torch.Tensor) -> tuple[list, list]:
+        r = y - Ax
+        return [R * r], [slice_dots(r, r)]
+
+    (squared,) = sweep(space, residual, [problem.y, r, R], [r])
+    x_next = space.empty(A.domain_shape)
+
+    def update(slab: Slab, x: torch.Tensor, C: torch.Tensor, back: torch.Tensor) -> tuple[list, list]:
+        new = x + relaxation * C * back
+        new = new.clamp_(min=0) if nonnegative else new
+        return [new], [slice_dots(new - x, new - x), slice_dots(new, new)]
+
+    change, size = sweep(space, update, [x, C, A.T(r)], [x_next])
+    r.release()
+    return Step(x_next, squared, (change / size) ** 0.5 if size else 0.0)
 
 
 def _invert(space: Space, sums: Volume) -> None:

@@ -71,15 +71,13 @@ class TV(Iterative):
 
     def _refreshed(self, problem: LeastSquares, state: State) -> State:
         space, A = problem.space, problem.A
-        projected = A(state["x"])
-        r = space.empty(A.range_shape)
+        r = A(state["x"])
 
         def subtract(slab: Slab, y: torch.Tensor, Ax: torch.Tensor) -> tuple[list, list]:
             return [y - Ax], [slice_dots(y - Ax, y - Ax)]
 
-        (squared,) = sweep(space, subtract, [problem.y, projected], [r])
+        (squared,) = sweep(space, subtract, [problem.y, r], [r])
         g = space.of(A.T(r))
-        projected.release()
         r.release()
         return State(state.step, {**state.volumes, "g": g}, {"squared_residual": squared})
 

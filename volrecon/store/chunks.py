@@ -60,6 +60,8 @@ def read_chunk(path: Path, out: np.ndarray) -> None:
             stored = file.read(CHECKSUM.size + 1)
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing; it would read as NaN") from None
+    except OSError as error:
+        raise IntegrityError(f"{path} cannot be read: {error.strerror or error}") from error
     if count < flat.nbytes or len(stored) != CHECKSUM.size:
         raise IntegrityError(f"{path} has not the {flat.nbytes + CHECKSUM.size} bytes of a whole chunk; it is damaged")
     if stored != _checksum(flat):

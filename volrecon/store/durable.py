@@ -1,6 +1,7 @@
 """Files that survive: written whole under another name, synced, renamed, and their folder synced."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from volrecon.errors import ResourceError
+from volrecon.errors import IntegrityError, ResourceError
 
 PARTIAL = ".partial"
 """How a file ends while it is written; what a killed process left of one is removed, never read."""
@@ -32,9 +33,31 @@ def replace_text(path: Path, text: str) -> None:
         sync_folder(path.parent)
 
 
-def replace_json(path: Path, content: dict[str, Any]) -> None:
-    """`replace_text` of a table as JSON; floats come back bit for bit."""
-    replace_text(path, json.dumps(content, indent=1, sort_keys=True) + "\n")
+def replace_sealed(path: Path, content: dict[str, Any]) -> None:
+    """`replace_text` of a table as JSON, with its sha256; floats come back bit for bit, tuples as lists."""
+    replace_text(path, json.dumps(_sealed(content), indent=1, sort_keys=True) + "\n")
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """What `replace_sealed` wrote.
+
+    Raises:
+        IntegrityError: it is unreadable, or not what was written.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        seal = content.pop("sha256", None)
+        whole = seal == _sealed(content)["sha256"]
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise IntegrityError(f"{path} is damaged: {error}") from error
+    if not whole:
+        raise IntegrityError(f"{path} is damaged: its sha256 is not that of its content")
+    return content
+
+
+def _sealed(content: dict[str, Any]) -> dict[str, Any]:
+    text = json.dumps(content, sort_keys=True)
+    return {**content, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
 def sync_file(path: Path) -> None:

@@ -5,20 +5,19 @@ slices count. Arrays are synced first, then the manifest appears by one rename; 
 arrays go. Volumes of the run that live in the same space ARE the checkpoint; others are copied into it.
 """
 
-import hashlib
-import json
 import re
 import shutil
 import warnings
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from volrecon.errors import IntegrityError, StorageWarning
-from volrecon.store.durable import PARTIAL, replace_json, sync_file, sync_folder, writing
+from volrecon.store.durable import PARTIAL, read_sealed, replace_sealed, sync_file, sync_folder, writing
 from volrecon.store.scratch import ZarrSpace, ZarrVolume
-from volrecon.volume import Space, Volume
+from volrecon.volume import Space, Volume, chunk_height, slice_bytes
 
 FORMAT_VERSION = 1
 MANIFEST = re.compile(r"generation-(\d{6,})\.json")
@@ -53,16 +52,8 @@ class Generations:
     def __init__(self, space: ZarrSpace, keep: int) -> None:
         self.space, self.keep = space, keep
         self._kept: list[tuple[Path, list[ZarrVolume]]] = []
-        self._copies: dict[int, tuple[Volume, ZarrVolume, int]] = {}
-
-    def about(self) -> dict[str, Any] | None:
-        """What stands beside the newest readable generation; None where there is none."""
-        for path in self._manifests():
-            try:
-                return dict(_opened(path)["about"])
-            except IntegrityError:
-                continue
-        return None
+        # Weakly: a volume that the run is done with must not stay in memory until the next commit.
+        self._copies: weakref.WeakKeyDictionary[Volume, tuple[ZarrVolume, int]] = weakref.WeakKeyDictionary()
 
     def latest(self, space: Space) -> Generation | None:
         """The newest generation whose every chunk is whole, its volumes in `space`; None where none was ever committed.
@@ -100,10 +91,10 @@ class Generations:
         for volume in stored.values():
             _sync(volume)
         sync_folder(self.space.folder)
-        path = self.space.folder / f"generation-{state.step:06d}.json"
-        replace_json(path, _sealed(_document(state, stored)))
         for volume in stored.values():
-            volume.pin()
+            volume.pin()  # before the manifest names it: what is named must stay, whatever happens next
+        path = self.space.folder / f"generation-{state.step:06d}.json"
+        replace_sealed(path, _document(state, stored))
         generations = [*(old for old in self._kept if old[0] != path), (path, list(stored.values()))]
         self._kept = generations[-self.keep :]
         wanted = {id(volume) for _, volumes in self._kept for volume in volumes}
@@ -112,27 +103,24 @@ class Generations:
             for volume in volumes:
                 if id(volume) not in wanted:
                     volume.unpin()
-        current = {id(volume) for volume in state.volumes.values()}
-        self._copies = {key: copy for key, copy in self._copies.items() if key in current}
 
     def clear(self) -> None:
         """Remove everything: the run is over, or begins anew."""
         for path in self._manifests():
             path.unlink()
-        self._kept, self._copies = [], {}
+        self._kept = []
         self._remove_the_rest()
 
     def _stored(self, volume: Volume, filled: int) -> ZarrVolume:
         """The array of a volume in the space; of one that was copied before only what it gained since is copied."""
         if isinstance(volume, ZarrVolume) and volume.space is self.space:
             return volume
-        # The volume is held with its copy, so that no other gets its id.
-        _, copy, done = self._copies.get(id(volume)) or (volume, self.space.empty(volume.shape), 0)
+        copy, done = self._copies.get(volume) or (self.space.empty(volume.shape), 0)
         for start, stop in self.space.blocks(volume.shape):
             first, last = max(start, done), min(stop, filled)
             if first < last:
                 copy.write(first, volume.read(first, last))
-        self._copies[id(volume)] = (volume, copy, filled)
+        self._copies[volume] = copy, filled
         return copy
 
     def _restored(self, path: Path, space: Space) -> Generation:
@@ -160,12 +148,14 @@ class Generations:
                 if volume is not array:
                     volume.write(start, block)
         if volume is not array:
-            self._copies[id(volume)] = (volume, array, filled)
+            self._copies[volume] = array, filled
         return volume
 
     def _manifests(self) -> list[Path]:
         """Newest first."""
-        return sorted((path for path in self.space.folder.iterdir() if MANIFEST.fullmatch(path.name)), reverse=True)
+        found = {path: MANIFEST.fullmatch(path.name) for path in self.space.folder.iterdir()}
+        steps = {path: int(match[1]) for path, match in found.items() if match}
+        return sorted(steps, key=steps.__getitem__, reverse=True)
 
     def _remove_the_rest(self) -> None:
         """Remove what belongs to no kept generation: of damaged ones, and of steps that were never finished."""
@@ -182,13 +172,10 @@ class Generations:
 
 def _opened(path: Path) -> dict[str, Any]:
     """A manifest, refused where its seal is broken."""
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        whole = document == _sealed({key: value for key, value in document.items() if key != "sha256"})
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise IntegrityError(f"{path} is damaged: {error}") from error
-    if not whole or document.get("format_version") != FORMAT_VERSION:
-        raise IntegrityError(f"{path} is damaged, or another version's: its sha256 or its format_version is wrong")
+    document = read_sealed(path)
+    if document.get("format_version") != FORMAT_VERSION:
+        found = document.get("format_version")
+        raise IntegrityError(f"{path} is of format {found}; this volrecon reads {FORMAT_VERSION}")
     return document
 
 
@@ -206,17 +193,12 @@ def _document(state: Generation, stored: Mapping[str, ZarrVolume]) -> dict[str, 
     }
 
 
-def _sealed(document: dict[str, Any]) -> dict[str, Any]:
-    text = json.dumps(document, sort_keys=True)
-    return {**document, "sha256": hashlib.sha256(text.encode()).hexdigest()}
-
-
 def _sync(volume: ZarrVolume) -> None:
     """Have the disk keep what was written to an array, and the names of its files."""
     if not volume.unsynced:
         return
     files = sorted(volume.unsynced)
-    with writing(volume.folder, sum(path.stat().st_size for path in files)):
+    with writing(volume.folder, len(files) * chunk_height(volume.shape) * slice_bytes(volume.shape)):
         for path in [*files, *volume.folder.rglob("zarr.json")]:
             sync_file(path)
         for folder in (volume.folder / "data", volume.folder):

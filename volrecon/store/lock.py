@@ -4,6 +4,7 @@ The kernel's lock on a file ends with its process, so a killed writer leaves non
 locks to one machine: the file therefore also names its holder, who touches it while it lives.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -15,11 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from volrecon.errors import LockedError, ResourceError
+from volrecon.store.durable import writing
 
 BEAT = 10.0
 """Seconds between two signs of life."""
 DEAD = 90.0
 """Seconds without one after which a holder on another machine counts as gone."""
+LARGEST = 4096
+"""Bytes of a lock file."""
 
 
 @contextmanager
@@ -35,7 +39,8 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise ResourceError(f"cannot make the lock {path}: {error.strerror}") from error
     try:
-        _acquire(descriptor, path)
+        with writing(path, LARGEST):
+            _acquire(descriptor, path)
         over = threading.Event()
         beat = threading.Thread(target=_beat, args=(descriptor, over), daemon=True)
         beat.start()
@@ -59,8 +64,9 @@ def _acquire(descriptor: int, path: Path) -> None:
         kernel = False
     content = _content(descriptor)
     here = content.get("host") == socket.gethostname()
-    quiet = _now(path) - os.fstat(descriptor).st_mtime
-    if content and quiet < DEAD and not (here and (kernel or not _runs(content.get("pid")))):
+    gone = not content or (here and (kernel or not _runs(content.get("pid"))))
+    quiet = 0.0 if gone else _now(path) - os.fstat(descriptor).st_mtime
+    if not gone and quiet < DEAD:
         raise LockedError(
             f"{path.parent} is being written by {_holder(descriptor)}, which gave a sign of life {quiet:.0f} s ago; "
             f"wait for it, or, if it was killed, until that is {DEAD:.0f} s ago"
@@ -77,7 +83,8 @@ def _runs(pid: object) -> bool:
 
 def _beat(descriptor: int, over: threading.Event) -> None:
     while not over.wait(BEAT):
-        os.utime(descriptor)
+        with contextlib.suppress(OSError):  # a network that is away for a while
+            os.utime(descriptor)
 
 
 def _now(path: Path) -> float:
@@ -99,7 +106,7 @@ def _holder(descriptor: int) -> str:
 
 def _content(descriptor: int) -> dict[str, object]:
     try:
-        content = json.loads(os.pread(descriptor, 4096, 0))
+        content = json.loads(os.pread(descriptor, LARGEST, 0))
     except ValueError:
         return {}
     return content if isinstance(content, dict) else {}

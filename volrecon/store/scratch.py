@@ -21,10 +21,11 @@ import numpy as np
 import torch
 import zarr
 
-from volrecon.errors import ResourceError
+from volrecon.errors import IntegrityError, ResourceError
 from volrecon.store.arrays import create_array
 from volrecon.store.chunks import read_chunk, write_chunk
-from volrecon.volume import BLOCK_BYTES, Space, Volume, chunk_height
+from volrecon.store.durable import writing
+from volrecon.volume import BLOCK_BYTES, Space, Volume, chunk_height, slice_bytes
 
 UNWRITTEN = 4
 """Blocks that may wait to be written; a further write waits for the first of them."""
@@ -59,7 +60,16 @@ class ZarrVolume(Volume):
         return self.fetch(start, stop)()
 
     def fetch(self, start: int, stop: int) -> Callable[[], torch.Tensor]:
-        return self.space.later(self._read, start, stop).result
+        begun = self.space.later(self._read, start, stop)
+
+        def block() -> torch.Tensor:
+            try:
+                return begun.result()
+            except IntegrityError:
+                self.space.flush()  # a chunk that could not be written is no damage: tell the cause
+                raise
+
+        return block
 
     def write(self, start: int, block: torch.Tensor) -> None:
         self.space.write_later(self._write, start, block)
@@ -84,7 +94,9 @@ class ZarrVolume(Volume):
             piece = values[chunk_start - start : chunk_stop - start]
             path = self.chunk(first)
             if chunk_start != first or chunk_stop != first + self._height:
-                old = self._chunk_values(first) if path.exists() else self._unwritten_chunk()
+                # What is replaced whole is not read: a killed process may have left a part of it.
+                whole = chunk_start == first and chunk_stop == self.shape[0]
+                old = self._chunk_values(first) if path.exists() and not whole else self._unwritten_chunk()
                 old[chunk_start - first : chunk_stop - first] = piece
                 piece = old
             write_chunk(path, piece)
@@ -136,14 +148,10 @@ class ZarrSpace(Space):
 
     def empty(self, shape: tuple[int, ...]) -> ZarrVolume:
         folder = self.folder / f"{next(self._numbers):06d}.zarr"
-        try:
+        with writing(folder, slice_bytes(shape) * shape[0]):
             group = zarr.create_group(folder)
             names = ("slice", *(f"axis{k}" for k in range(1, len(shape))))
             create_array(group, "data", shape, (chunk_height(shape), *shape[1:]), names, False, separator=".")
-        except OSError as error:
-            raise ResourceError(
-                f"cannot make scratch {folder}: {error}. Free space there or --set compute.scratch=FOLDER."
-            ) from error
         return ZarrVolume(self, folder, shape)
 
     def open(self, name: str, shape: tuple[int, ...]) -> ZarrVolume:
