@@ -169,6 +169,7 @@ def test_a_fixed_grid_stays_in_the_padding():
     axis = patch_layout(PatchGrid((279, 279), 56), "average").down
     assert axis.margin == 1
     assert axis.starts.tolist() == [-1, 39, 87, 135, 183, 224]
+    assert patch_layout(PatchGrid((5, 5), 8), "stitch", overlap=0).down.starts.tolist() == [-2]
 
 
 def test_positions_run_from_minus_one_to_one_over_the_padded_slice():

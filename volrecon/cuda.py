@@ -62,8 +62,8 @@ class Cupy:
     def __call__(self, function: str, grid: Three, block: Three, arguments: Sequence[Argument]) -> None:
         cupy = _cupy()
         device = next(a.device for a in arguments if isinstance(a, torch.Tensor))
-        stream = cupy.cuda.Stream.from_external(_Handle(torch.cuda.current_stream(device).cuda_stream))
-        with torch.cuda.device(device), cupy.cuda.Device(device.index), stream:
+        handle = _Handle(torch.cuda.current_stream(device).cuda_stream)
+        with cupy.cuda.Device(device.index), cupy.cuda.Stream.from_external(handle):
             _kernel(function)(grid, block, tuple(_given(cupy, argument) for argument in arguments))
 
 

@@ -81,16 +81,18 @@ class Plan:
         return sum(phase.seconds for phase in self.phases)
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """A plan as lines for people."""
+def plan_lines(plan: Plan, report: Plan | None = None) -> list[str]:
+    """A plan as lines for people, with that of the direct method that a report computes."""
+    memory = max(plan.memory, report.memory if report else 0)
     where = "in memory" if plan.tier == "ram" else "on disk, in scratch"
     return [
         f"volumes: {where} (tier {plan.tier}), passes in blocks of {shown_size(plan.block_bytes)}",
-        f"memory: {shown_size(plan.memory)} at most, of a budget of {shown_size(plan.budget)}; the program itself has "
+        f"memory: {shown_size(memory)} at most, of a budget of {shown_size(plan.budget)}; the program itself has "
         f"{shown_size(plan.baseline)}",
         f"disk: {shown_size(plan.scratch)} of scratch, then {shown_size(plan.output)} for the volume",
         f"time: about {plan.seconds:.3g} s, {plan.steps} steps at most",
         *(f"  {p.name:8} {shown_size(p.memory):>9}  {p.seconds:10.3g} s" for p in plan.phases),
+        *([f"  {'report':8} {shown_size(report.working_set):>9}  {report.seconds:10.3g} s"] if report else []),
     ]
 
 

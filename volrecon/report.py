@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from volrecon.engine import Checked, measure, planned, solve, space_of
-from volrecon.errors import ConfigError
+from volrecon.engine import Checked, beside, measure, planned, solve, space_of
 from volrecon.figures import report_figure
 from volrecon.jobs import describe
 from volrecon.metrics import Comparison, compare
-from volrecon.solvers import Info, Method
-from volrecon.solvers.fbp import FBP
-from volrecon.solvers.fdk import FDK
+from volrecon.plan import Plan
+from volrecon.solvers import Info
 from volrecon.store import open_volume
 from volrecon.volume import Readable, Volume
 
@@ -31,10 +29,10 @@ def write_report(checked: Checked, info: Info) -> dict[str, Comparison]:
     name = describe(checked.method)["algorithm"].upper()
     volumes: dict[str, Any] = {}
     with ExitStack() as stack:
-        direct = baseline(checked)
+        direct = beside(checked, planned(checked))
         if direct is not None:
-            beside, volume = _computed(direct, stack)
-            volumes[beside] = InUnit(volume, checked.unit_per_mm)
+            job, plan = direct
+            volumes[type(job.method).__name__] = InUnit(_computed(job, plan, stack), checked.unit_per_mm)
         volumes[name] = result.data
         scores = {}
         if checked.reference:
@@ -86,23 +84,10 @@ def score_table(scores: dict[str, Comparison]) -> list[list[str]]:
     return rows
 
 
-def baseline(checked: Checked) -> Checked | None:
-    """FDK or FBP of the same data, where the geometry has one and the job is not one itself."""
-    if checked.method.kind == "direct":
-        return None
-    method: Method = FDK() if checked.scan.geometry.beam == "cone" else FBP()
-    try:
-        method.check(checked.scan.geometry, checked.grid, checked.job.compute.backend)
-    except ConfigError:
-        return None
-    return replace(checked, method=method)
-
-
-def _computed(job: Checked, stack: ExitStack) -> tuple[str, Volume]:
+def _computed(job: Checked, plan: Plan, stack: ExitStack) -> Volume:
     """A job's volume, in a space that lives as long as the stack."""
-    plan = planned(job)
     space = stack.enter_context(space_of(plan.tier, plan.block_bytes, job.out))
-    return type(job.method).__name__, solve(job.method, measure(job, space))[0]
+    return solve(job.method, measure(job, space))[0]
 
 
 def _title(checked: Checked, name: str) -> str:

@@ -184,8 +184,8 @@ def _averaging(n: int, patch: int, shift: int, overlap: int) -> Cut:
         raise ConfigError(f"patches of {patch} pixels overlap by {overlap}; it must be 0 to {patch - 1}")
     margin, stride = _margin(n, patch), patch - overlap
     count = 1 + max(0, -(-(n - patch) // stride))
-    first = (n - patch - (count - 1) * stride) // 2 if count > 1 else 0
-    # Next to slices that nearly are a multiple of P there is less padding than this grid would take.
+    first = (n - patch - (count - 1) * stride) // 2
+    # A slice just short of a multiple of P has less padding than this grid would take.
     starts = np.clip(first + stride * np.arange(count), -margin, n + margin - patch)
     return patch, starts, np.ones((count, patch))
 

@@ -65,6 +65,19 @@ def run(the_job: Job, folder: Path, **options) -> list[int]:
     return steps
 
 
+def kill_after(step: int, the_job: Job, folder: Path, **options) -> Path:
+    """Run until a step is committed, and no further; the run directory."""
+
+    def kill(progress) -> None:
+        if progress.step > step:
+            raise Killed
+
+    with contextlib.suppress(Killed):
+        engine.run(engine.check(the_job, folder), kill, **options)
+    assert committed(folder / "run") == step
+    return folder / "run"
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file of a folder."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

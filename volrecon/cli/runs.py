@@ -66,7 +66,9 @@ def plan(
 ) -> None:
     """Say what a job will need: memory, disk, time, phase by phase; refuse it where it cannot fit."""
     checked = _checked(job, _given(scan, method, out, reference, memory, scratch), changes)
-    for line in plan_lines(engine.planned(checked)):
+    found = engine.planned(checked)
+    direct = engine.beside(checked, found)
+    for line in plan_lines(found, direct[1] if direct else None):
         say(line)
 
 

@@ -1,4 +1,4 @@
-"""Proximal data step by conjugate gradients (Chung, Lee, Ye, DDS, ICLR 2024, eq. 17), and plain least squares."""
+"""Proximal data step by conjugate gradients (Chung, Lee, Ye, DDS, ICLR 2024), and plain least squares."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,9 @@
 """Steps that replace what the data determine and keep the rest: DDNM, ILVR, and the parts of MCG.
 
-A^+ is filtered backprojection, FDK or FBP as the geometry has it. With few views it is far from a pseudo-inverse: the
-largest eigenvalue of A^+ A is 3 at 4 views with a Hann window and 10 without, and from 2 on a chain of replacements
-diverges. `relaxed` divides by it; clipping, as published, only keeps the numbers finite.
+A^+ is filtered backprojection, FDK or FBP as the geometry has it. With few views it is far from a pseudo-inverse: in
+a cone beam on slices of 72 x 72 pixels the largest eigenvalue of A^+ A is 1.4 at 60 views of a turn, 3.5 at 20 and 12
+at 8 (Hann window; Ram-Lak 3.5, 5.5, 35), and from 2 on a chain of replacements diverges. `relaxed` divides by it;
+clipping, as published, only bounds what each of them adds.
 """
 
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ class Inverted(Readable):
         return self.projections.shape
 
     def read(self, start: int, stop: int) -> torch.Tensor:
-        return self.method._slices(self.projections, start, stop)
+        return self.method.slices(self.projections, start, stop)
 
     def release(self) -> None:
         self.projections.filtered.release()
@@ -115,7 +116,7 @@ def range_replaced(
 def filtered_residual(problem: LeastSquares, inverse: Inverse, x0: Volume) -> tuple[Volume, float]:
     """A^+(y - A x0) as a new volume, and its squared norm: MCG's direction before the denoiser's Jacobian.
 
-    Chung et al. (MCG, NeurIPS 2022, eq. 14) descend ||A^+(y - A x0)||. For a pseudo-inverse A'A^+'A^+ r = A^+ r, so
+    Chung et al. (MCG, NeurIPS 2022) descend ||A^+(y - A x0)||. For a pseudo-inverse A'A^+'A^+ r = A^+ r, so
     the gradient of half its square is -A^+ r, and no adjoint of a filter is needed. One projection and one filtered
     backprojection; one volume and, while it runs, two sets of projections besides y.
     """
@@ -135,7 +136,7 @@ def null_part(problem: LeastSquares, inverse: Inverse, g: Volume) -> Volume:
 
 
 def low_frequencies_replaced(x: torch.Tensor, reference: torch.Tensor, factor: int) -> torch.Tensor:
-    """x + P(reference - x), P the mean over squares of `factor` pixels (Choi et al., ILVR, ICCV 2021, eq. 8).
+    """x + P(reference - x), P the mean over squares of `factor` pixels (Choi et al., ILVR, ICCV 2021).
 
     A rule of a slab (slices, y, x); the reference is noised to the level of x. Squares at the far edges may be cut.
 

@@ -18,6 +18,7 @@ from volrecon.datasteps import (
     filtered_residual,
     gamma_of_noise,
     noise_energy,
+    null_part,
     proximal,
     range_replaced,
     relaxed,
@@ -104,7 +105,8 @@ class Proximal(DataStep):
     """argmin gamma/2 ||y - Ax||^2 + 1/2 ||x - x0||^2 by a few CG iterations from the estimate (DDS).
 
     Attributes:
-        gamma: weight of the data; "noise" chooses it from the scan's noise model; infinite is least squares.
+        gamma: weight of the data; "noise" chooses it from the scan's noise model. From 1e6 on it is least squares,
+            where few iterations alone keep the prior's estimate.
         iterations: of CG; each takes a projection and a backprojection.
     """
 
@@ -214,7 +216,7 @@ class RangeNull(_Filtering):
 
 
 class Manifold(_Filtering):
-    """MCG: guidance by the filtered residual through the denoiser, then a Kaczmarz step on the iterate.
+    """MCG: guidance by the filtered residual through the denoiser, off what is measured, then a Kaczmarz step.
 
     Attributes:
         weight: of the gradient of ||A^+(y - A D)||, in the run's unit.
@@ -232,8 +234,10 @@ class Manifold(_Filtering):
     def push(self, setting: Setting, x: Volume, x0: Volume, sigma: float, key: NoiseKey) -> Push | None:
         space = setting.problem.space
         direction, square = filtered_residual(setting.problem, self._inverse(setting), x0)
-        g = setting.prior.vjp(x, sigma, direction, key, space)
-        direction.release()
+        pulled = setting.prior.vjp(x, sigma, direction, key, space)
+        g = null_part(setting.problem, self._inverse(setting), pulled)
+        for volume in (direction, pulled):
+            volume.release()
         step = self.weight / math.sqrt(square) if square else 0.0
         sweep(space, lambda slab, g: ([step * g], []), [g], [g])
         return g, None

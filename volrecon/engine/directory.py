@@ -15,7 +15,7 @@ import tomli_w
 
 from volrecon.errors import ConfigError, IntegrityError, ResourceError, VolreconError
 from volrecon.store import open_volume
-from volrecon.store.durable import read_sealed, replace_sealed, replace_text, sync_folder, writing
+from volrecon.store.durable import PARTIAL, read_sealed, replace_sealed, replace_text, sync_folder, writing
 from volrecon.store.output import check_free
 from volrecon.swap import put_back
 
@@ -117,6 +117,8 @@ class RunDirectory:
     def finish(self, job: dict[str, Any]) -> None:
         """Note that the volume is there."""
         self._write_job(job)
+        for left in self.path.glob(f".*{PARTIAL}"):
+            left.unlink()
         (self.path / UNFINISHED).unlink(missing_ok=True)
 
     def forget(self) -> None:

@@ -18,15 +18,17 @@ import numpy as np
 import torch
 import zarr
 
+from volrecon.engine.beside import beside
 from volrecon.engine.checking import Checked, warn_of_losses
 from volrecon.engine.directory import LOCK, LOG, VOLUME, RunDirectory, check_same
 from volrecon.engine.keeping import GRACE, Committer
+from volrecon.engine.planning import measure, planned
 from volrecon.engine.solving import Callback, Progress, solve
 from volrecon.errors import IntegrityError, ResourceError, StorageWarning
 from volrecon.geometry import VolumeGeometry, coverage, suggest_grid
 from volrecon.jobs import resolve_method
 from volrecon.memory import give_back_freed, parsed_size, peak_resident, shown_size
-from volrecon.plan import KEPT, Plan, Tier, default_budget, make_plan
+from volrecon.plan import KEPT, Plan, Tier
 from volrecon.solvers import Info, Measurement
 from volrecon.stopping import told_to_stop
 from volrecon.store import Generations, Scan, ZarrSpace, locked, open_scan, temporary_space, write_volume
@@ -88,28 +90,6 @@ def run(
             log(event="done", peak_memory=peak_resident())
         shutil.rmtree(state, ignore_errors=True)
     return info
-
-
-def planned(checked: Checked) -> Plan:
-    """How a job would run here, in the memory it names or in a share of what is free.
-
-    Raises:
-        ResourceError: it cannot fit.
-    """
-    give_back_freed()
-    compute = checked.job.compute
-    tiers: list[Tier] = ["ram", "zarr"] if compute.tier == "auto" else [compute.tier]
-    budget = parsed_size(compute.memory) if compute.memory else default_budget()
-    block = int(compute.block_mib * 2**20) if compute.block_mib else None
-    return make_plan(checked.method, measure(checked, RamSpace()), budget, tiers, block)
-
-
-def measure(checked: Checked, space: Space) -> Measurement:
-    """The measurement of a job, its volumes in `space`."""
-    c = checked
-    return Measurement(
-        c.scan.projections, c.scan.geometry, c.grid, space, c.unit_per_mm, c.scan.noise, c.job.compute.backend
-    )
 
 
 def reconstruct(
@@ -188,11 +168,12 @@ def _how(checked: Checked, place: RunDirectory) -> tuple[dict[str, Any], Path]:
 def _within_budget(checked: Checked, place: RunDirectory, state: Path) -> dict[str, Any]:
     """The part of how a run is done that its plan says."""
     plan = planned(checked)
+    direct = beside(checked, plan)
     _check_disk(plan, place.path, state)
     return {
         "tier": plan.tier,
         "block_bytes": plan.block_bytes,
-        "planned_memory": plan.memory,
+        "planned_memory": max(plan.memory, direct[1].memory if direct else 0),
         "planned_seconds": round(plan.seconds, 1),
         "baseline_memory": plan.baseline,
     }

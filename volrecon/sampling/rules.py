@@ -48,7 +48,7 @@ def ddim(
 def ancestral(
     x: Tensor, x0: Tensor, noise: Tensor, sigma: float, following: float, corrected: Tensor | None = None
 ) -> Tensor:
-    """DDPM's step (Ho et al. 2020, eq. 7): `ddim` with eta 1."""
+    """DDPM's step (Ho et al. 2020): `ddim` with eta 1."""
     return ddim(x, x0, noise, sigma, following, 1.0, corrected)
 
 
@@ -62,7 +62,7 @@ def ddim_mix(
 def predictor(x: Tensor, x0: Tensor, noise: Tensor, sigma: float, following: float) -> Tensor:
     """x' = x + (sigma^2 - sigma'^2) s + sqrt(sigma^2 - sigma'^2) z, s = (x0 - x)/sigma^2 (reverse diffusion, VE).
 
-    Song et al. 2021 (score SDE), appendix E. A step to 0 leaves noise of the size of sigma: end with the estimate.
+    Song et al. 2021 (score SDE). A step to 0 leaves noise of the size of sigma: end with the estimate.
     """
     removed = sigma**2 - following**2
     return x + (removed / sigma**2) * (x0 - x) + math.sqrt(removed) * noise
@@ -74,7 +74,7 @@ def corrector(x: Tensor, x0: Tensor, noise: Tensor, sigma: float, steps: Tensor)
 
 
 def langevin_steps(noise_norms: np.ndarray, score_norms: np.ndarray, snr: float) -> Tensor:
-    """e = 2 (snr ||z||/||s||)^2 of every slice (Song et al. 2021, algorithm 4), float32 (slices, 1, 1).
+    """e = 2 (snr ||z||/||s||)^2 of every slice (Song et al. 2021, score SDE), float32 (slices, 1, 1).
 
     From the norms of z and s by slice, (slices,): the published mean over a batch depends on the batch. 0 where s is.
     """

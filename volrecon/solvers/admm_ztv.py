@@ -1,4 +1,4 @@
-"""ADMM for total variation between slices (Chung et al., DiffusionMBIR, CVPR 2023, section 3), or in 3D.
+"""ADMM for total variation between slices (Chung et al., DiffusionMBIR, CVPR 2023), or in 3D.
 
     min_x 1/2 ||y - Ax||^2 + lam ||Dx||,   A of norm 1,   D = Dz or the gradient
     x <- CG on A'A + rho D'D;   d <- shrink(Dx + u, lam/rho);   u <- u + Dx - d

@@ -83,13 +83,13 @@ class Filtered(Method[FilteredProjections]):
         first = state.filled["x"]
         last = min(first + problem.slab, problem.shape[0])
         for start, stop in problem.space.blocks((last - first, *problem.shape[1:])):
-            state["x"].write(first + start, self._slices(problem, first + start, first + stop))
+            state["x"].write(first + start, self.slices(problem, first + start, first + stop))
         return State(state.step + 1, state.volumes, filled={"x": last}), Info()
 
     def steps(self, problem: FilteredProjections) -> int:
         return -(-problem.shape[0] // problem.slab)
 
-    def _slices(self, problem: FilteredProjections, start: int, stop: int) -> torch.Tensor:
+    def slices(self, problem: FilteredProjections, start: int, stop: int) -> torch.Tensor:
         """Slices [start, stop), from row blocks of their shadow: one of many views can be far larger than the slab."""
         whole = problem.backprojector.rows(start, stop)
         height = rows_at_once(problem.filtered.shape)

@@ -116,11 +116,14 @@ def _build_pyramid(group: zarr.Group, level: zarr.Array) -> list[tuple[int, ...]
     while max(shapes[-1]) > SMALLEST_LEVEL and min(shapes[-1]) >= 2:
         shape = tuple(n // 2 for n in shapes[-1])
         coarse = _create_level(group, str(len(shapes)), shape)
-        height = chunk_height(shape)
+        height, step = chunk_height(shape), max(1, level.chunks[0] // 2)
         for start in range(0, shape[0], height):
-            stop = min(start + height, shape[0])
-            fine = np.asarray(level[2 * start : 2 * stop])[:, : 2 * shape[1], : 2 * shape[2]]
-            coarse[start:stop] = fine.reshape(stop - start, 2, shape[1], 2, shape[2], 2).mean(axis=(1, 3, 5))
+            block = np.empty((min(height, shape[0] - start), *shape[1:]), np.float32)
+            for low in range(0, len(block), step):  # a chunk of the finer level after the other
+                high = min(low + step, len(block))
+                fine = np.asarray(level[2 * (start + low) : 2 * (start + high)])[:, : 2 * shape[1], : 2 * shape[2]]
+                block[low:high] = fine.reshape(high - low, 2, shape[1], 2, shape[2], 2).mean(axis=(1, 3, 5))
+            coarse[start : start + len(block)] = block
         shapes.append(shape)
         level = coarse
     return shapes
