@@ -25,6 +25,7 @@ def test_the_wheel_runs_a_job_by_itself(tmp_path):
     run("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel), cwd=tmp_path)
     assert (site / "volrecon/_share/configs/methods/tv.toml").is_file()
     assert (site / "volrecon/_share/kernels/README.md").is_file()
+    assert (site / "volrecon/priors/builtin/ct.safetensors").is_file()
     work = tmp_path / "work"
     work.mkdir()
     main = "import sys, volrecon; print(volrecon.__file__); from volrecon.cli import main; main()"

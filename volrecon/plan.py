@@ -15,7 +15,7 @@ from volrecon.errors import ResourceError
 from volrecon.memory import SHARE, free_memory, ran_out, resident, shown_size
 from volrecon.rehearsal import Pass, Rehearsal, rehearse
 from volrecon.solvers import Measurement, Method
-from volrecon.volume import BLOCK_BYTES, RamSpace, chunk_height, slice_bytes
+from volrecon.volume import BLOCK_BYTES, CHUNK_BYTES, RamSpace, chunk_height, slice_bytes
 
 Tier = Literal["ram", "zarr"]
 
@@ -174,8 +174,10 @@ def _plan(measurement: Measurement, low: Rehearsal, high: Rehearsal, tier: Tier,
     shape = measurement.volume.shape
     volume = slice_bytes(shape) * shape[0]
     chunk = chunk_height(shape) * slice_bytes(shape)
-    result = [Phase(name, int(memory) + SLACK, seconds) for name, (memory, seconds) in phases.items()]
-    result.append(Phase("write", CHUNKS_WRITTEN * chunk + (volume if held else 0) + SLACK, _writing(volume)))
+    # On disk: chunks of which a block reads or writes only a part, one of the volume's and one of the projections'.
+    more = SLACK + (0 if held else 2 * CHUNK_BYTES)
+    result = [Phase(name, int(memory) + more, seconds) for name, (memory, seconds) in phases.items()]
+    result.append(Phase("write", CHUNKS_WRITTEN * chunk + (volume if held else 0) + more, _writing(volume)))
     most = max(p.held for p in low.passes)
     scratch = (KEPT[tier] + 1) * low.state if held else most + KEPT[tier] * low.state
     output = volume + volume // DIVISOR

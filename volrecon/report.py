@@ -11,7 +11,6 @@ import numpy as np
 
 from volrecon.engine import Checked, beside, measure, planned, solve, space_of
 from volrecon.figures import report_figure
-from volrecon.jobs import describe
 from volrecon.metrics import Comparison, compare
 from volrecon.plan import Plan
 from volrecon.solvers import Info
@@ -26,7 +25,7 @@ def write_report(checked: Checked, info: Info) -> dict[str, Comparison]:
     """
     out = checked.out
     result = open_volume(out / "volume.zarr")
-    name = describe(checked.method)["algorithm"].upper()
+    name = checked.name.upper()
     volumes: dict[str, Any] = {}
     with ExitStack() as stack:
         direct = beside(checked, planned(checked))

@@ -47,16 +47,14 @@ def shown_progress(name: str, quiet: bool) -> Iterator[Any]:
     columns = (
         TextColumn(name),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[residual]}"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}  {task.fields[told]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(name, total=1, residual="")
+        task = bar.add_task(name, total=1, told="")
 
         def update(progress: Any) -> None:
-            residual = progress.info.residual
-            text = "" if residual is None else f"residual {residual:.4f}"
-            bar.update(task, completed=progress.step, total=progress.steps, residual=text)
+            bar.update(task, completed=progress.step, total=progress.steps, told=_told(progress.info))
 
         yield update
 
@@ -71,9 +69,15 @@ class _Lines:
         every = max(1, progress.steps // LINES)
         if self.quiet or (progress.step % every and progress.step != progress.steps):
             return
-        residual = "" if progress.info.residual is None else f", residual {progress.info.residual:.4f}"
+        told = _told(progress.info)
         print(
-            f"{self.name}: step {progress.step}/{progress.steps}{residual}, "
+            f"{self.name}: step {progress.step}/{progress.steps}, {told}{', ' if told else ''}"
             f"{progress.seconds:.0f} s, {progress.seconds_left:.0f} s left",
             file=sys.stderr,
         )
+
+
+def _told(info: Any) -> str:
+    """What a step told, in a few words."""
+    sigma = [] if info.sigma is None else [f"sigma {info.sigma:.3g}"]
+    return ", ".join([*sigma, *([] if info.residual is None else [f"residual {info.residual:.4f}"])])

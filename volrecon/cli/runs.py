@@ -45,7 +45,7 @@ def run(
     """Reconstruct a job, or a scan without a job file. The same command again goes on after an interruption."""
     checked = _checked(job, _given(scan, method, out, reference, memory, scratch), changes)
     seconds = _seconds(max_time) if max_time else None
-    with shown_progress(str(checked.resolved["method"]["algorithm"]), quiet) as progress:
+    with shown_progress(checked.name, quiet) as progress:
         info = engine.run(checked, progress, overwrite, restart, seconds)
     scores = write_report(checked, info)
     for row in score_table(scores):

@@ -30,6 +30,13 @@ class Checked:
     coverage: Coverage
 
     @property
+    def name(self) -> str:
+        """What people call the method: its recipe's name, else its algorithm's."""
+        method = self.job.method
+        recipe = method if isinstance(method, str) else method.get("recipe", describe(self.method)["algorithm"])
+        return Path(str(recipe)).name.removesuffix(".toml")
+
+    @property
     def resolved(self) -> dict[str, Any]:
         """The job with every default written out, without paths: what a volume remembers."""
         return {

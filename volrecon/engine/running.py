@@ -76,7 +76,7 @@ def run(
             keeper = Committer(generations, space, told, checked.job.compute.commit_seconds, deadline, log)
 
             def logged(progress: Progress) -> None:
-                told_now = {name: getattr(progress.info, name) for name in ("residual", "change")}
+                told_now = {name: getattr(progress.info, name) for name in ("residual", "change", "sigma")}
                 log(event="step", step=progress.step, seconds=round(progress.seconds, 3), **told_now)
                 if callback:
                     callback(progress)
