@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from process import logged
@@ -37,14 +38,12 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, help="a JSON record")
     args = parser.parse_args()
-    results = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        sphere_scan(folder / "scan.zarr", args.voxels, 24)
-        for method in args.methods:
-            for tier in args.tiers:
-                results.append(rounds(folder, method, tier, args))
-                print(results[-1], flush=True)
+    print("| method | tier | rounds | kills | rounds that resumed | volumes that differ |")
+    print("|---|---|---|---|---|---|", flush=True)
+    cells = [(method, tier) for method in args.methods for tier in args.tiers]
+    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as pool:
+        sphere_scan(Path(name) / "scan.zarr", args.voxels, 24)
+        results = list(pool.map(lambda cell: rounds(Path(name), *cell, args), cells))
     if args.out:
         write_record(args.out, f"python bench/kill_and_resume.py --rounds {args.rounds}", cells=results)
     sys.exit(any(result["different"] for result in results))
@@ -55,7 +54,7 @@ def rounds(folder, method, tier, args):
         sys.executable, "-m", "volrecon", "run", "--scan", folder / "scan.zarr", "--method", method, "--quiet",
         "--set", f"compute.tier={tier}", "--set", "compute.commit_seconds=0", *SETTINGS[method],
     ]  # fmt: skip
-    whole = folder / "whole"
+    whole = folder / f"{method}-{tier}-whole"
     shutil.rmtree(whole, ignore_errors=True)
     subprocess.run([*command, "--out", whole], check=True, stdout=subprocess.DEVNULL)
     expected = contents(whole / "volume.zarr")
@@ -63,7 +62,7 @@ def rounds(folder, method, tier, args):
     chance = random.Random(f"{args.seed} {method} {tier}")
     kills = resumed = different = 0
     for _ in range(args.rounds):
-        out = folder / "killed"
+        out = folder / f"{method}-{tier}-killed"
         shutil.rmtree(out, ignore_errors=True)
         for _ in range(2):
             kills += killed([*command, "--out", out], out, chance.uniform(0, length))
@@ -71,8 +70,9 @@ def rounds(folder, method, tier, args):
             subprocess.run([*command, "--out", out], check=True, stdout=subprocess.DEVNULL)
         resumed += (out / "log.jsonl").read_text().count('"event": "start"') > 1
         different += contents(out / "volume.zarr") != expected
-    return {"method": method, "tier": tier, "rounds": args.rounds, "kills": kills, "resumed": resumed,
-            "different": different}  # fmt: skip
+    found = {"rounds": args.rounds, "kills": kills, "resumed": resumed, "different": different}
+    print(f"| {method} | {tier} | " + " | ".join(map(str, found.values())) + " |", flush=True)
+    return {"method": method, "tier": tier, **found}
 
 
 def killed(command, out, delay):

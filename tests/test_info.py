@@ -56,7 +56,7 @@ def test_a_job_and_a_run_without_a_volume(info, tmp_path):
     job.write_text('scan = "../scan.zarr"\nout = "."\nmethod = "tv"\nreference = "../r.zarr"\n')
     (tmp_path / "r.zarr").mkdir()
     said = info("run/job.toml")
-    assert "job, reconstructs ../scan.zarr into . in the ram tier" in said
+    assert "job, reconstructs ../scan.zarr into . in the auto tier" in said
     assert "method algorithm tv, " in said
     assert "scan ../scan.zarr is not there" in said
     assert "reference ../r.zarr is there" in said

@@ -100,7 +100,8 @@ def test_small_planes_have_no_ssim_but_a_psnr():
     assert math.isfinite(result.sagittal.psnr)
 
 
-def test_volumes_are_read_once_in_slabs_of_sixteen():
+def test_volumes_are_read_once_in_slabs(monkeypatch):
+    monkeypatch.setattr("volrecon.metrics.SLAB_BYTES", 16 * 12 * 12 * 4)
     a, b = (Stored(array) for array in pair((40, 12, 12)))
     compare(a, b, 1.0)
     assert a.reads == b.reads == [(0, 16), (16, 32), (32, 48)]

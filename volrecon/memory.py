@@ -48,11 +48,11 @@ def parsed_size(text: str) -> int:
 
 def shown_size(count: float) -> str:
     """Bytes as people read them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(count) < 1024:
-            return f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while count >= 1024 and len(units) > 1:
         count /= 1024
-    return f"{count:.3g} TiB"
+        del units[0]
+    return f"{count:.3g} {units[0]}" if count < 999.5 else f"{count:.0f} {units[0]}"
 
 
 def free_memory() -> int:

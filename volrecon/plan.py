@@ -165,7 +165,8 @@ def _plan(measurement: Measurement, low: Rehearsal, high: Rehearsal, tier: Tier,
     phases = {name: [0.0, 0.0] for name in ("prepare", "start", "step")}
     for a, b in zip(low.passes, high.passes, strict=True):
         height = space.height(a.shape)
-        memory = _at(height, a, a.work, b, b.work) + (max(a.held, b.held) if held else 0)
+        kept = max(a.kept, b.kept) + (max(a.held, b.held) if held else 0)
+        memory = _at(height, a, a.work, b, b.work) + kept
         blocks = a.count or -(-a.shape[0] // height)
         seconds = blocks * max(_at(height, a, a.seconds, b, b.seconds), a.seconds)
         phase = phases[a.phase]

@@ -39,7 +39,8 @@ class Pass:
         shape: of the array whose blocks set the height.
         height: slices of a block, as rehearsed.
         held: bytes of all volumes alive.
-        work: most bytes alive besides the volumes: blocks and temporaries.
+        kept: bytes alive besides the volumes when the pass begins, such as a network; the same for any height.
+        work: most bytes alive besides those: blocks and temporaries.
         moved: bytes read from and written to volumes, for one block.
         seconds: for one block.
         count: batches of tiles in the pass; None where it goes block by block.
@@ -50,6 +51,7 @@ class Pass:
     height: int
     held: int
     count: int | None = None
+    kept: int = 0
     work: int = 0
     moved: int = 0
     seconds: float = 0.0
@@ -97,10 +99,12 @@ class _Counter(TorchFunctionMode):
         self.alive = self.most = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
         self._ignoring = self._traced = False
+        self._others = 0
 
     def __enter__(self) -> _Counter:
         self._traced = tracemalloc.is_tracing()
         tracemalloc.start()
+        self._others = tracemalloc.get_traced_memory()[0]
         super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -141,10 +145,10 @@ class _Counter(TorchFunctionMode):
         """Forget the highest level so far; the present one."""
         tracemalloc.reset_peak()
         self.most = self.alive
-        return self.alive + tracemalloc.get_traced_memory()[0]
+        return self.alive + tracemalloc.get_traced_memory()[0] - self._others
 
     def highest(self) -> int:
-        return self.most + tracemalloc.get_traced_memory()[1]
+        return self.most + tracemalloc.get_traced_memory()[1] - self._others
 
 
 class _HollowSpace(Space):
@@ -155,7 +159,7 @@ class _HollowSpace(Space):
         self.counter, self.low, self.on_disk = counter, height, on_disk
         self.passes: list[Pass] = []
         self.phase = "prepare"
-        self.held = 0
+        self.held, self.reading = 0, False
         self.unwritten: deque[torch.Tensor] = deque(maxlen=UNWRITTEN)
         self._ones: dict[tuple[int, ...], torch.Tensor] = {}
 
@@ -181,10 +185,11 @@ class _HollowSpace(Space):
     def _noted(self, one: Pass, items: Iterable[Batch], count: int) -> Iterator[Batch]:
         """The items of a pass, while what they take is counted."""
         self.passes.append(one)
-        started, level = time.perf_counter(), self.counter.begin()
+        self.reading = False
+        started, one.kept = time.perf_counter(), self.counter.begin()
         yield from items
         one.seconds = (time.perf_counter() - started) / count
-        one.work = self.counter.highest() - level
+        one.work = self.counter.highest() - one.kept
         one.moved //= count
         self.unwritten.clear()
 
@@ -214,6 +219,7 @@ class _HollowVolume(Volume):
 
     def read(self, start: int, stop: int) -> torch.Tensor:
         shape = (stop - start, *self.shape[1:])
+        self.space.reading = True
         self.space.moving(_bytes((max(stop - start, 1), *self.shape[1:])))
         return torch.ones(shape) if self.space.on_disk else self.space.ones(shape)
 
@@ -227,7 +233,8 @@ class _HollowVolume(Volume):
         self.space.moving(block.numel() * 4)
         if self.space.on_disk:
             self.space.unwritten.append(block)
-            while len(self.space.unwritten) < UNWRITTEN:  # as many blocks on as it takes with a slow disk
+            # Reads wait for the writes before them. Where there are none, a slow disk lets as many wait as may.
+            while not self.space.reading and len(self.space.unwritten) < UNWRITTEN:
                 self.space.unwritten.append(block.clone())
 
     def add(self, start: int, block: torch.Tensor) -> None:

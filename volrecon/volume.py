@@ -238,8 +238,8 @@ def sweep(
     for (start, stop), reads in one_ahead(space.blocks(widest), begin):
         slab = Slab(start, stop, min(max(halos), start), min(max(halos), slices - stop))
         results, partials = fn(slab, *(block() for block in reads))
-        for out, result in zip(outputs, results, strict=True):
-            out.write(start, result)
+        for out, k in zip(outputs, range(len(results)), strict=True):
+            out.write(start, results[k])  # by number: a name would keep the last block
         del reads, results  # before the next block is made
         totals = totals or [0.0] * len(partials)
         for k, slice_values in enumerate(partials):

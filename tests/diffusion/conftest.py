@@ -1,7 +1,7 @@
 """A prior that is known in closed form, in the place of the built-in one."""
 
 import pytest
-from gaussian import Gaussian
+from known_prior import Gaussian
 
 from volrecon.priors import Card
 from volrecon.priors.card import DataOrigin

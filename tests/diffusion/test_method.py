@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from balls import GRID, MU, ball_projections, small_scan
-from gaussian import MEAN, VARIANCE
+from known_prior import MEAN, VARIANCE
 
 from volrecon import engine
 from volrecon.diffusion import Diffusion

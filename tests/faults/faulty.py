@@ -41,6 +41,7 @@ def small_blocks(patch: Callable[[str, object], None]) -> None:
     patch("volrecon.volume.CHUNK_SLICES", CHUNK)
     patch("volrecon.solvers.filtered.SLAB_BYTES", 1)
     patch("volrecon.engine.running.planned", fixed_plan)
+    patch("volrecon.engine.running.beside", lambda checked, plan: None)
 
 
 def fixed_plan(checked: engine.Checked) -> Plan:

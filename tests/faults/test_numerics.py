@@ -8,7 +8,7 @@ import pytest
 import torch
 from balls import GRID, MU, ball_projections, small_scan
 
-from volrecon import engine
+from volrecon import engine, jobs
 from volrecon.errors import ConfigError, DivergedError, ResourceError
 from volrecon.geometry import VolumeGeometry
 from volrecon.jobs import Job, resolve_method
@@ -142,7 +142,7 @@ def test_N5_too_long_a_step_of_sirt(monkeypatch):
 
 def test_N5_a_diverged_run_leaves_no_volume(write_ball, tmp_path, monkeypatch):
     write_ball()
-    monkeypatch.setitem(METHODS, "scripted", Scripted)
+    monkeypatch.setitem(jobs.METHODS, "scripted", Scripted)
     monkeypatch.setattr(Scripted, "model_fields", Scripted.model_fields, raising=False)
     checked = engine.check(
         Job(scan="scan.zarr", out="run", method={"algorithm": "scripted", "iterations": 9}), tmp_path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -46,14 +47,14 @@ class RunDirectory:
             ConfigError: it is somebody else's.
             ResourceError: it cannot be made or read.
         """
-        if "\0" in str(path):
-            raise ConfigError("the run directory's name contains a NUL character")
         try:
             if path.exists() and not (path.is_dir() and _ours(path)):
                 raise ConfigError(f"{path} exists and is not a run directory of volrecon; choose another --out")
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(f"cannot write into the run directory {path}: {error}") from error
+        except ValueError as error:  # a NUL or what is no Unicode in it
+            raise ConfigError(f"the run directory {str(path)!r} has a name that no disk takes: {error}") from error
         return cls(path)
 
     def check_output(self, overwrite: bool, restart: bool) -> bool:
@@ -74,7 +75,7 @@ class RunDirectory:
         """Where the state of a run in this directory lies: inside it, or in a folder of its own in `scratch`."""
         if scratch is None:
             return self.path / STATE
-        own = hashlib.sha256(str(self.path.resolve()).encode()).hexdigest()[:12]
+        own = hashlib.sha256(os.fsencode(self.path.resolve())).hexdigest()[:12]
         return Path(scratch) / f"volrecon-{self.path.name}-{own}"
 
     def unfinished(self) -> dict[str, Any] | None:

@@ -97,12 +97,13 @@ def writing(path: Path, count: int) -> Iterator[None]:
         yield
     except OSError as error:
         raise ResourceError(
-            f"cannot write {path}: {error.strerror or error}; {count} bytes were needed, {_free(path)} are free there. "
-            f"What was committed before is untouched: free some space and give the same command again."
+            f"cannot write {path}: {error.strerror or error}; {count} bytes were needed, {free_bytes(path)} are free "
+            f"there. What was committed before is untouched: free some space and give the same command again."
         ) from error
 
 
-def _free(path: Path) -> str:
+def free_bytes(path: Path) -> str:
+    """What is free where a path is, or would be; in words where that is unknown."""
     for folder in path.parents:
         if folder.exists():
             return str(shutil.disk_usage(folder).free)

@@ -90,7 +90,8 @@ class Generations:
         self.space.flush()
         for volume in stored.values():
             _sync(volume)
-        sync_folder(self.space.folder)
+        with writing(self.space.folder, 0):
+            sync_folder(self.space.folder)
         for volume in stored.values():
             volume.pin()  # before the manifest names it: what is named must stay, whatever happens next
         path = self.space.folder / f"generation-{state.step:06d}.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from volrecon.errors import ConfigError, ResourceError
-from volrecon.store.durable import sync_folder, sync_tree
+from volrecon.store.durable import free_bytes, sync_folder, sync_tree
 from volrecon.swap import put_back, swapped
 
 LARGEST_METADATA = 64 * 2**20
@@ -49,7 +49,10 @@ def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
             sync_tree(folder)
         sync_folder(path.parent)
     except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error}. Nothing that stood there was changed.") from error
+        raise ResourceError(
+            f"cannot write {path}: {error}; {free_bytes(path)} bytes are free there. Nothing that stood there was "
+            f"changed."
+        ) from error
 
 
 def check_outside(path: Path) -> None:

@@ -31,6 +31,10 @@ UNWRITTEN = 4
 """Blocks that may wait to be written; a further write waits for the first of them."""
 
 
+_numbers = itertools.count()
+"""Of arrays. None is given twice by a process: a volume that is let go late would delete another's files."""
+
+
 class ZarrVolume(Volume):
     """A volume in a scratch array of its own, which is deleted by `release`, or when nobody holds the volume.
 
@@ -132,8 +136,6 @@ class ZarrSpace(Space):
         self.folder = folder
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scratch")
         self._unwritten: deque[Future[None]] = deque()
-        taken = (int(path.stem) for path in folder.iterdir() if self.owns(path))
-        self._numbers = itertools.count(max(taken, default=-1) + 1)
 
     @staticmethod
     def owns(path: Path) -> bool:
@@ -147,7 +149,8 @@ class ZarrSpace(Space):
         self._thread.shutdown()
 
     def empty(self, shape: tuple[int, ...]) -> ZarrVolume:
-        folder = self.folder / f"{next(self._numbers):06d}.zarr"
+        while (folder := self.folder / f"{next(_numbers):06d}.zarr").exists():
+            pass
         with writing(folder, slice_bytes(shape) * shape[0]):
             group = zarr.create_group(folder)
             names = ("slice", *(f"axis{k}" for k in range(1, len(shape))))
