@@ -166,6 +166,9 @@ class _HollowSpace(Space):
     def empty(self, shape: tuple[int, ...]) -> Volume:
         return _HollowVolume(self, shape)
 
+    def flush(self) -> None:
+        """Nothing is written."""
+
     def height(self, shape: tuple[int, ...]) -> int:
         return min(self.low, shape[0])
 

@@ -96,6 +96,14 @@ class Space(ABC):
     def empty(self, shape: tuple[int, ...]) -> Volume:
         """A volume whose slices must all be written before they are read."""
 
+    @abstractmethod
+    def flush(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            ResourceError: something could not be.
+        """
+
     def zeros(self, shape: tuple[int, ...]) -> Volume:
         return self.full(shape, 0.0)
 
@@ -182,6 +190,9 @@ class RamVolume(Volume):
 
 class RamSpace(Space):
     """Host memory."""
+
+    def flush(self) -> None:
+        """Nothing waits to be written."""
 
     def empty(self, shape: tuple[int, ...]) -> RamVolume:
         try:

@@ -95,7 +95,7 @@ def run_measured(folder: Path, the_job: Job, told: str) -> None:
     checked = engine.check(the_job, folder)
     engine.run(checked)
     events = [json.loads(line) for line in (checked.out / "log.jsonl").read_text().splitlines()]
-    figures = {"resident": before, "peak": peak_resident(), **events[0]}
+    figures = {"resident": before, "peak": peak_resident(), "cpu": time.process_time(), **events[0]}
     (folder / told).write_text(json.dumps(figures))
 
 

@@ -100,7 +100,7 @@ def test_M1_from_the_start(small, short, monkeypatch, method, error):
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize(("method", "part", "at"), [("cgls", "init", 0), ("cgls", "step", 1), ("tv", "step", 1)])
 def test_M1_on_the_way(small, short, monkeypatch, tier, method, part, at):
-    """What was done stays; the rest, in smaller blocks, changes nothing but the rounding. The next commit knows them."""
+    """What was done stays; the rest, in smaller blocks, changes only the rounding. The next commit knows them."""
     the_job, committed = job(method, tier), []
     run(the_job.model_copy(update={"out": "undisturbed"}), small)
     commit = Generations.commit

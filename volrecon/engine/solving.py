@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable
@@ -136,11 +137,16 @@ def within_memory(measurement: Measurement, call: Callable[[], Result]) -> Resul
     space, shape = measurement.space, measurement.volume.shape
     while True:
         try:
-            return call()
+            result = call()
+            space.flush()
         except (MemoryError, RuntimeError) as error:
             if not ran_out(error):
                 raise
             reason = str(error) or type(error).__name__
+        else:
+            return result
+        with contextlib.suppress(MemoryError):
+            space.flush()  # blocks that wait to be written are memory too
         # Here nobody holds the frames any more in which the arrays of the failed attempt were.
         block_mib = space.block_bytes / 2**20
         if not space.halve(shape):

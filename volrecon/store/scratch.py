@@ -179,8 +179,11 @@ class ZarrSpace(Space):
         Raises:
             ResourceError: something could not be.
         """
-        while self._unwritten:
-            self._unwritten.popleft().result()
+        waiting = list(self._unwritten)
+        self._unwritten.clear()
+        for error in [write.exception() for write in waiting]:
+            if error is not None:
+                raise error
 
 
 @contextmanager
