@@ -21,7 +21,7 @@ from volrecon.volume import RamSpace, RamVolume, slice_dots, sweep
 GRID = VolumeGeometry((64, 128, 128), (1.0, 0.5, 0.5))
 SLICE = 128 * 128 * 4
 VOLUME = 64 * SLICE
-NOISE = 12 * 1024
+NOISE = 48 * 1024
 """Bytes of Python's own objects."""
 
 

@@ -49,8 +49,9 @@ def test_a_seed_gives_the_same_bytes_whatever_the_blocks_and_tier(tmp_path):
 
 def test_scratch_is_given_back(tmp_path):
     with ZarrSpace(tmp_path) as space:
-        sample(PRIOR, SHAPE, SIGMAS[:3], space)
-        assert len(list(space.folder.iterdir())) == 1
+        drawn_volume = sample(PRIOR, SHAPE, SIGMAS[:3], space)
+        drawn_volume.read(0, 1)  # in order: after what was released
+        assert [path.name for path in space.folder.iterdir()] == [drawn_volume.folder.name]
 
 
 def test_progress_is_told_of_every_level():
