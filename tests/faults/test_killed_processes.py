@@ -74,7 +74,7 @@ def test_K1_gone_without_unwinding(folder):
 @pytest.mark.slow
 @cases
 def test_K1_gone_without_unwinding_everywhere(folder, method, tier):
-    exit_at(folder, method, tier, [2, 9, 16, 40, 45, 60, 33])
+    exit_at(folder, method, tier, [2, 9, 16, 30, 17])
 
 
 @pytest.mark.parametrize("method", ["cgls"])
